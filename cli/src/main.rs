@@ -1,0 +1,3 @@
+//! Placeholder until the first path is wired.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Documents to filters to bins to buckets to packed sequences. No torch.

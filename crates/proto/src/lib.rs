@@ -1,0 +1,1 @@
+//! The wire format between operator, agents and gateway.

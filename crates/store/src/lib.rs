@@ -1,0 +1,1 @@
+//! One URI in, bytes out; claims and manifests.

@@ -1,0 +1,1 @@
+//! The only unsafe crate: what tch lacks, as a small C++ shim over libtorch.

@@ -1,0 +1,1 @@
+//! Stages, schedules, optimizer, checkpoints, the step loop.

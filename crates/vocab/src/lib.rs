@@ -1,0 +1,1 @@
+//! Tokenizers: load, learn, extend, measure.
