@@ -1,0 +1,43 @@
+# Everything a person runs. `make demo` and `make test` do their own set-up; the downloads are kept in
+# $PALIMPSEST_CACHE (default ~/.cache/palimpsest), outside the checkout.
+
+export PALIMPSEST_CACHE ?= $(HOME)/.cache/palimpsest
+BIN := target/debug
+
+.PHONY: help setup build demo demo-control test lint clean-runs
+
+help:
+	@echo "make setup         bring libtorch"
+	@echo "make demo          teach a small English model Chinese, with replay"
+	@echo "make demo-control  the same without English and without replay: watch it forget"
+	@echo "make test          everything that needs no GPU"
+
+setup: .libtorch/lib/libtorch.so
+
+.libtorch/lib/libtorch.so:
+	scripts/libtorch.sh
+
+build: setup
+	cargo build --package palimpsest-cli --package palimpsest-worker
+
+demo: build
+	$(BIN)/palimpsest run examples/english-base.yaml
+	$(BIN)/palimpsest run examples/chinese-extension.yaml
+	scripts/demo_lines.sh runs/chinese-extension/model
+
+demo-control: build
+	$(BIN)/palimpsest run examples/english-base.yaml
+	$(BIN)/palimpsest run examples/no-replay.yaml
+
+lint: setup
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	scripts/deny.sh
+
+test: lint build
+	scripts/test_data.sh
+	scripts/parity_venv.sh
+	cargo test --workspace
+
+clean-runs:
+	rm -rf runs
