@@ -1,7 +1,8 @@
 //! A decimal number written as a string, because a spec holds no floats.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A finite decimal number that keeps the text the user wrote, such as `"1e-4"`.
@@ -65,6 +66,45 @@ impl<'de> Deserialize<'de> for Decimal {
             }
         }
 
-        deserializer.deserialize_any(Visitor)
+        deserializer.deserialize_str(Visitor)
+    }
+}
+
+impl JsonSchema for Decimal {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Decimal".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "pattern": r"^-?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?$",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_its_pattern_allows_and_nothing_else() {
+        for (text, value) in [("1e-4", 1e-4), ("0.1", 0.1), (".5", 0.5), ("2.", 2.0), ("-1", -1.0), ("1E+3", 1e3)] {
+            assert_eq!(Decimal::parse(text).unwrap().value(), value);
+        }
+        for text in ["", "nan", "inf", "infinity", "+1", "1e400", "0x10", "1_000", " 1", "1,5", "e5", ".", "1e"] {
+            assert!(Decimal::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn keeps_the_text_it_was_written_as() {
+        let decimal: Decimal = serde_json::from_str("\"1e-4\"").unwrap();
+        assert_eq!(serde_json::to_string(&decimal).unwrap(), "\"1e-4\"");
+        assert!(serde_json::from_str::<Decimal>("0.1").is_err());
     }
 }
