@@ -1,0 +1,133 @@
+//! The files of a run folder.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// What a run folder holds; all but the metrics may be missing while the run goes on.
+#[derive(Debug)]
+pub(super) struct RunFiles {
+    folder_name: String,
+    pub(super) metrics: Vec<Step>,
+    pub(super) evaluations: Vec<Evaluation>,
+    pub(super) plan: Option<Value>,
+    pub(super) telemetry: Option<Value>,
+    pub(super) summary: Option<Summary>,
+}
+
+/// A line of `metrics.jsonl`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Step {
+    pub(super) step: u64,
+    pub(super) stage: String,
+    #[serde(default)]
+    pub(super) bucket: u64,
+    #[serde(default)]
+    pub(super) tokens: u64,
+    pub(super) loss: Option<f64>,
+    pub(super) grad_norm: Option<f64>,
+    #[serde(default)]
+    pub(super) learning_rate: f64,
+    #[serde(default)]
+    pub(super) tokens_per_second: f64,
+    #[serde(default)]
+    pub(super) seconds: f64,
+    #[serde(default)]
+    pub(super) clipped: bool,
+    #[serde(default)]
+    pub(super) skipped: bool,
+}
+
+/// A line of `evaluations.jsonl`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Evaluation {
+    pub(super) step: u64,
+    pub(super) stage: Option<String>,
+    pub(super) when: String,
+    pub(super) name: String,
+    #[serde(default)]
+    pub(super) dataset: String,
+    pub(super) language: Option<String>,
+    pub(super) bits_per_byte: f64,
+    pub(super) loss: f64,
+    #[serde(default)]
+    pub(super) tokens: u64,
+    #[serde(default)]
+    pub(super) bytes: u64,
+    #[serde(default)]
+    pub(super) documents: u64,
+}
+
+/// `summary.json`; what the report only hands on stays as it is.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Summary {
+    pub(super) job: String,
+    pub(super) state: String,
+    #[serde(flatten)]
+    rest: serde_json::Map<String, Value>,
+}
+
+impl RunFiles {
+    /// Reads a run folder.
+    pub(super) fn read(folder: &Path) -> Result<Self> {
+        let metrics = folder.join("metrics.jsonl");
+        if !metrics.exists() {
+            bail!("{} holds no metrics.jsonl: name the folder of a run that has begun to train", folder.display());
+        }
+        let name = folder.canonicalize().ok().and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
+        Ok(Self {
+            folder_name: name.unwrap_or_else(|| "run".to_owned()),
+            metrics: read_lines(&metrics)?,
+            evaluations: read_lines(&folder.join("evaluations.jsonl"))?,
+            plan: read_json(&folder.join("plan.json"))?,
+            telemetry: read_json(&folder.join("telemetry.json"))?,
+            summary: read_json(&folder.join("summary.json"))?,
+        })
+    }
+
+    /// The job's name, or the folder's while there is no summary.
+    pub(super) fn job(&self) -> &str {
+        self.summary.as_ref().map_or(&self.folder_name, |summary| &summary.job)
+    }
+
+    /// The digest of the plan.
+    pub(super) fn plan_digest(&self) -> Option<&str> {
+        self.plan.as_ref()?.get("digest")?.as_str()
+    }
+}
+
+/// A JSON file, if it is there.
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    };
+    let value = serde_json::from_str(&text).with_context(|| format!("{} is not what a run writes", path.display()))?;
+    Ok(Some(value))
+}
+
+/// The lines of a JSON lines file, none if it is not there. A last line that is still being written is left out.
+fn read_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    };
+    let finished = text.rfind('\n').map_or("", |end| &text[..end]);
+    let mut records = Vec::new();
+    for (index, line) in finished.lines().enumerate() {
+        let record = serde_json::from_str(line)
+            .with_context(|| format!("{}, line {}: not what a run writes", path.display(), index + 1))?;
+        records.push(record);
+    }
+    Ok(records)
+}

@@ -1,0 +1,378 @@
+// The page: what each section shows of the report's data.
+"use strict";
+
+const report = JSON.parse(document.getElementById("data").textContent);
+const summary = report.summary || {};
+const moments = report.evaluations.moments;
+const hasBase = moments.some((moment) => moment.when === "Base");
+
+/** Languages, the one that was learned most first, and the inks that stand for them all over the page. */
+const inks = (() => {
+  const names = report.languages.map((language) => language.language);
+  for (const { language } of [...report.datasets, ...report.evaluations.rows]) {
+    if (language && !names.includes(language)) names.push(language);
+  }
+  const colours = names.length > 1 ? ["cinnabar", "indigo", "teal", "ochre", "plum"] : ["indigo"];
+  return new Map(names.map((name, index) => [name, `var(--${colours[index] || "slate"})`]));
+})();
+const inkOf = (language) => inks.get(language) || "var(--slate)";
+
+/** Datasets of a language are shades of its ink. */
+const shades = (() => {
+  const shade = new Map(), count = new Map();
+  for (const { name, language } of report.datasets) {
+    const index = count.get(language) || 0;
+    count.set(language, index + 1);
+    shade.set(name, `color-mix(in oklab, ${inkOf(language)} ${[100, 74, 54, 40, 87, 64, 47][index % 7]}%, var(--sheet))`);
+  }
+  return (name) => shade.get(name) || "var(--slate)";
+})();
+
+const languageName = (() => {
+  let names = null;
+  try { names = new Intl.DisplayNames(["en"], { type: "language" }); } catch { /* the tag itself will do */ }
+  return (tag) => { try { return (names && tag && names.of(tag)) || tag || "no language"; } catch { return tag; } };
+})();
+
+const momentName = (moment) => ({
+  Base: "Base model", JobStart: hasBase ? "Vocabulary extended" : "Before the first step", JobEnd: "End",
+  StageEnd: moment.stage, Interval: `Step ${format.integer(moment.step)}`,
+}[moment.when] || moment.when);
+
+/** Datasets as they are listed everywhere: by language, then as the job names them. */
+const datasetOrder = (() => {
+  const languages = [...inks.keys()];
+  const rank = ({ language }) => { const index = languages.indexOf(language); return index < 0 ? languages.length : index; };
+  return [...report.datasets].sort((left, right) => rank(left) - rank(right)).map((dataset) => dataset.name);
+})();
+const inOrder = (list, nameOf) => [...list].sort((left, right) => datasetOrder.indexOf(nameOf(left)) - datasetOrder.indexOf(nameOf(right)));
+
+const swatch = (colour) => h("i", { class: "swatch", colour });
+const firstOf = (values) => values.find(isNumber);
+const lastOf = (values) => values.findLast(isNumber);
+/** Held-out text may get a little worse without being forgotten; the demo's own bound is 5 %. */
+const verdict = (change) => !isNumber(change) ? "muted" : change < -0.005 ? "better" : change <= 0.05 ? "steady" : "worse";
+
+function section(id, title, notes, ...body) {
+  return h("section", { id }, h("div", { class: "margin" }, h("h2", {}, title), notes.map((note) => h("p", {}, note))), h("div", { class: "body" }, body));
+}
+
+function table(caption, heads, rows) {
+  return h("div", { class: "scroll" }, h("table", {}, caption ? h("caption", {}, caption) : null,
+    h("thead", {}, h("tr", {}, heads.map((head) => h("th", { scope: "col", class: head.text ? "text" : null }, head.name || head)))),
+    h("tbody", {}, rows)));
+}
+
+const row = (cells, kind) => h("tr", { class: kind }, cells.map((cell) => cell instanceof HTMLTableCellElement ? cell : h("td", {}, cell)));
+
+/** What was, as a ghost, and what is now over it. */
+function ghosted(before, after, most, colour) {
+  const width = (value) => `width:${isNumber(value) ? Math.max(1, 100 * value / most).toFixed(1) : 0}%`;
+  return h("span", { class: "ghosted", colour, "aria-hidden": "true" }, h("i", { style: width(before) }), h("b", { style: width(after) }));
+}
+
+// Title and headline
+
+function title() {
+  const model = summary.model || {};
+  const state = report.state === "Unfinished" ? `Not finished: step ${format.integer(report.steps)}${report.plannedSteps ? ` of ${format.integer(report.plannedSteps)}` : ""}` : report.state;
+  const line = [h("span", { class: `state ${report.state}` }, state),
+    model.parameters ? h("span", {}, `${format.short(model.parameters)} parameters`) : null,
+    summary.device ? h("span", {}, `${summary.precision} on ${summary.device}, ${summary.threads} thread${summary.threads === 1 ? "" : "s"}`) : null,
+    h("span", {}, report.stages.map((stage) => stage.name).join(" → "))];
+  return h("div", { class: "title" }, h("h1", {}, report.job), h("div", { class: "line" }, line), headline(), facts(),
+    (summary.warnings || []).map((warning) => h("p", { class: "warning" }, warning)));
+}
+
+function headline() {
+  const known = report.languages.filter((language) => isNumber(language.change)).slice(0, 4);
+  if (!known.length) return null;
+  return h("div", { class: "headline" }, known.map((language) => h("div", { colour: inkOf(language.language) },
+    h("div", { class: "what" }, `${languageName(language.language)}, held out`),
+    h("div", { class: "figure" }, format.change(language.change).replace(" %", ""), h("small", {}, "%")),
+    h("div", { class: "detail" }, `${format.fixed(language.before)} → ${format.fixed(language.after)} `, h("span", { class: "muted" }, "bits per byte")))));
+}
+
+function facts() {
+  const fact = (name, value, more) => h("div", {}, h("dt", {}, name), h("dd", {}, value, more ? h("small", {}, ` ${more}`) : null));
+  const total = report.steps || 1;
+  return h("dl", { class: "facts" },
+    fact("Tokens trained on", format.short(report.tokens), report.certificate ? `fill ${format.percent(report.certificate.fill)}` : null),
+    fact("Time in steps", format.duration(report.seconds)),
+    fact("Tokens per second", format.integer(report.tokensPerSecond)),
+    fact("Steps", format.integer(report.steps)),
+    fact("Clipped steps", format.percent(report.clippedSteps / total), format.integer(report.clippedSteps)),
+    fact("Skipped steps", format.integer(report.skippedSteps)));
+}
+
+// Held-out text
+
+class HeldOut {
+  constructor() {
+    this.relative = false;
+    this.box = h("div", {});
+    this.redraw = drawn(this.box, (width) => this.draw(width));
+    this.element = h("div", { class: "sheet" },
+      h("div", { class: "tools" }, choice("Scale", [[false, "Bits per byte"], [true, "Against the first"]], this.relative, (relative) => { this.relative = relative; this.redraw(); })),
+      this.box);
+  }
+
+  draw(width) {
+    const narrow = width < 620, right = narrow ? 96 : 148, left = 46, height = narrow ? 300 : 360, top = 12, bottom = height - 46;
+    const svg = s("svg", { height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": "Bits per byte of held-out text at each moment of the job" });
+    const view = (values) => this.relative ? values.map((value) => isNumber(value) ? value / firstOf(values) - 1 : null) : values;
+    const lines = [
+      ...report.evaluations.rows.map((each) => ({ kind: "thin", name: each.name, colour: inkOf(each.language), bits: each.bitsPerByte, values: view(each.bitsPerByte) })),
+      ...report.languages.map((each) => ({ kind: "", name: languageName(each.language), colour: inkOf(each.language), bits: each.bitsPerByte, values: view(each.bitsPerByte) })),
+    ];
+    const scale = verticalScale(lines.flatMap((line) => line.values), {}, top, bottom, 6);
+    const x = (index) => left + (moments.length === 1 ? 0.5 : index / (moments.length - 1)) * (width - left - right);
+    for (const tick of scale.ticks) {
+      const y = scale.place(tick);
+      svg.append(s("line", { class: this.relative && tick === 0 ? "zero" : "grid", x1: left, x2: width - right + 8, y1: y, y2: y }),
+        s("text", { x: left - 9, y: y + 4, "text-anchor": "end" }, this.relative ? format.change(tick, 0) : format.fixed(tick, 1)));
+    }
+    const named = moments.map((moment, index) => ({ moment, index })).filter(({ moment }) => moment.when !== "Interval");
+    named.forEach(({ moment, index }, place) => {
+      const anchor = index === 0 && !narrow ? "start" : "middle";
+      const words = momentName(moment).split(/(?<=[- ])/), lines = words.length > 1 && (narrow || width / named.length < 190)
+        ? [words.slice(0, Math.ceil(words.length / 2)).join(""), words.slice(Math.ceil(words.length / 2)).join("")] : [words.join("")];
+      svg.append(s("line", { class: "bucket", x1: x(index), x2: x(index), y1: top, y2: bottom + 4 }),
+        s("text", { class: "name", x: anchor === "start" ? x(index) - 8 : x(index), y: bottom + 19, "text-anchor": anchor, "font-size": narrow ? 10 : 11.5 },
+          lines.map((line, number) => s("tspan", { x: anchor === "start" ? x(index) - 8 : x(index), dy: number ? 13 : 0 }, line.trim()))));
+      if (lines.length === 1 || !narrow) svg.append(s("text", { x: anchor === "start" ? x(index) - 8 : x(index), y: bottom + 19 + 14 * lines.length, "text-anchor": anchor }, `step ${format.integer(moment.step)}`));
+    });
+    for (const line of lines) {
+      const places = line.values.map((value) => isNumber(value) ? scale.place(value) : null);
+      svg.append(s("path", { class: `line ${line.kind}`, colour: line.colour, d: path(moments.map((_, index) => x(index)), places) }));
+      places.forEach((y, index) => {
+        if (!isNumber(y)) return;
+        const dot = s("circle", { class: `dot ${line.kind}`, colour: line.colour, cx: x(index), cy: y, r: line.kind ? 3.2 : 5 });
+        svg.append(tip(dot, `${line.name}\n${momentName(moments[index])}, step ${format.integer(moments[index].step)}\n${format.fixed(line.bits[index], 4)} bits per byte (${format.change(line.bits[index] / firstOf(line.bits) - 1)})`));
+      });
+    }
+    this.label(svg, report.languages.map((language) => ({
+      y: scale.place(lastOf(view(language.bitsPerByte))), colour: inkOf(language.language), name: languageName(language.language),
+      text: `${format.fixed(language.after)}${isNumber(language.change) ? `, ${format.change(language.change)}` : ""}` })), x(moments.length - 1) + 14);
+    return svg;
+  }
+
+  /** Names at the lines' ends, moved apart where they would touch. */
+  label(svg, labels, x) {
+    labels.sort((left, right) => left.y - right.y);
+    labels.forEach((label, index) => { if (index) label.y = Math.max(label.y, labels[index - 1].y + 34); });
+    for (const label of labels) {
+      svg.append(s("text", { x, y: label.y - 1, class: "name", style: `fill:${label.colour};font-size:13px` }, label.name), s("text", { x, y: label.y + 14 }, label.text));
+    }
+  }
+}
+
+function heldOutSection() {
+  if (!report.evaluations.rows.length) return null;
+  return section("held-out", "Learned and kept", [
+    "Bits the model needs for a byte of text that no job ever trains on. Lower is better, and the figure does not depend on the tokenizer.",
+    hasBase ? "Base model: before its vocabulary was extended, with its own tokenizer." : "The first measurement is what the others are set against.",
+    "Heavy lines: a language, its datasets weighted by their bytes."], new HeldOut().element);
+}
+
+// Buckets
+
+function bucketSection() {
+  const used = inOrder(report.datasets, (dataset) => dataset.name).filter(({ name }) => report.stages.some((stage) => stage.buckets.some((bucket) => bucket.shares.some((share) => share.dataset === name))));
+  if (!used.length) return null;
+  const most = Math.max(...report.stages.flatMap((stage) => stage.buckets.map((bucket) => bucket.documentTokens)));
+  const body = h("div", { class: "sheet" });
+  const light = (name) => {
+    body.classList.toggle("dim", name !== null);
+    body.querySelectorAll("[data-name]").forEach((element) => element.classList.toggle("lit", element.dataset.name === name));
+  };
+  const lit = (element, name) => {
+    element.dataset.name = name;
+    element.addEventListener("pointerenter", () => light(name));
+    element.addEventListener("pointerleave", () => light(null));
+    return element;
+  };
+  body.append(h("div", { class: "legend" }, used.map(({ name }) => lit(h("span", { class: "key" }, swatch(shades(name)), name), name))));
+  for (const stage of report.stages) {
+    body.append(h("h3", {}, stage.name, h("span", { class: "muted" }, ` · ${format.integer(stage.steps)} steps, ${format.short(stage.documentTokens)} tokens`)));
+    for (const bucket of stage.buckets) body.append(bucketRow(bucket, most, lit));
+  }
+  return section("buckets", "Buckets", ["A stage is cut into buckets that come in order: bucket k holds the k-th part of every dataset of its mixture, shuffled.",
+    "A bar is a bucket, as long as its tokens."], body);
+}
+
+function bucketRow(bucket, most, lit) {
+  const shares = inOrder(bucket.shares, (share) => share.dataset);
+  const total = bucket.documentTokens || 1;
+  const mix = [...inks.keys()].map((language) => [language, shares.filter((share) => languageOf(share.dataset) === language).reduce((sum, share) => sum + share.tokens, 0) / total])
+    .filter(([, part]) => part > 0).map(([language, part]) => `${language} ${Math.round(100 * part)} %`).join(" · ");
+  const bar = h("div", { class: "stack", style: `width:${(100 * total / most).toFixed(2)}%` }, shares.map((share) =>
+    lit(tip(h("i", { style: `flex-grow:${share.tokens}`, colour: shades(share.dataset) }), `${share.dataset}\n${format.integer(share.tokens)} tokens, ${format.percent(share.tokens / total)} of the bucket`), share.dataset)));
+  return h("div", { class: "bucket-row" }, h("span", { class: "label" }, "Bucket ", h("b", {}, String(bucket.bucket + 1))), bar,
+    tip(h("span", { class: "mix" }, mix), `${format.integer(bucket.documentTokens)} document tokens\n${format.integer(bucket.sequences)} sequences, fill ${format.percent(bucket.documentTokens / bucket.slots)}\nsteps ${format.integer(bucket.firstStep)} to ${format.integer(bucket.lastStep)}`));
+}
+
+const languageOf = (name) => report.datasets.find((dataset) => dataset.name === name)?.language ?? null;
+
+// Datasets
+
+function datasetSection() {
+  if (!report.datasets.length && !report.evaluations.rows.length) return null;
+  const rows = [], all = report.evaluations.rows;
+  const most = Math.max(...all.flatMap((each) => each.bitsPerByte.filter(isNumber)), 0.001);
+  const start = moments.findIndex((moment) => moment.when !== "Base");
+  const last = moments.length - 1;
+  const cells = (name, mark, bits, losses, figures, colour) => {
+    const change = isNumber(firstOf(bits)) && bits.filter(isNumber).length > 1 ? lastOf(bits) / firstOf(bits) - 1 : null;
+    return [h("td", {}, mark, name), format.fixed(firstOf(bits)),
+      h("td", {}, format.fixed(lastOf(bits)), ghosted(firstOf(bits), lastOf(bits), most, colour)),
+      h("td", { class: verdict(change) }, format.change(change)),
+      start > -1 && isNumber(losses[start]) && last > start ? `${format.fixed(losses[start], 2)} → ${format.fixed(losses[last], 2)}` : "–",
+      figures.tokens ? format.short(figures.tokens) : "–", figures.tokens ? format.fixed(figures.epochs, 2) : "–", trainingLoss(figures)];
+  };
+  for (const language of inks.keys()) {
+    const members = report.datasets.filter((dataset) => dataset.language === language);
+    const figures = { tokens: members.reduce((sum, member) => sum + member.tokens, 0), epochs: epochsOf(members), stages: [] };
+    const together = report.languages.find((each) => each.language === language);
+    const weigh = (key) => moments.map((_, index) => weighted(all.filter((each) => each.language === language), key, index));
+    rows.push(row(cells(languageName(language), swatch(inkOf(language)), together ? together.bitsPerByte : [], weigh("loss"), figures, inkOf(language)), "group"));
+    for (const member of members) {
+      const measured = all.find((each) => each.dataset === member.name) || { bitsPerByte: [], loss: [] };
+      rows.push(row(cells(member.name, null, measured.bitsPerByte, measured.loss, member, inkOf(language)), "member"));
+    }
+  }
+  for (const member of report.datasets.filter((dataset) => !dataset.language)) {
+    const measured = all.find((each) => each.dataset === member.name) || { bitsPerByte: [], loss: [] };
+    rows.push(row(cells(member.name, null, measured.bitsPerByte, measured.loss, member, "var(--slate)")));
+  }
+  const heads = ["Dataset", "Bits per byte, base", h("span", {}, "Bits per byte, now", h("span", { class: "ghosted" })), "Change", "Held-out loss, start → now", "Tokens", "Epochs", "Training loss by stage"];
+  const shown = rows.some((each) => each.lastChild.textContent !== "–") ? heads : heads.slice(0, -1);
+  if (shown !== heads) rows.forEach((each) => each.lastChild.remove());
+  return section("datasets", "Datasets", ["What was trained on, and what became of the held-out part of each, against the base model.",
+    "The pale bar is the base, the solid one the model as it is now.",
+    "Losses are in nats per token, and so are compared only where the tokenizer is the same: from step 0 on."],
+    h("div", { class: "sheet" }, table(null, shown, rows)));
+}
+
+const trainingLoss = (figures) => {
+  const known = (figures.stages || []).filter((stage) => isNumber(stage.loss));
+  return known.length ? h("span", {}, known.map((stage, index) => tip(h("span", {}, `${index ? " → " : ""}${format.fixed(stage.loss, 2)}`), `${stage.stage}\n${format.integer(stage.tokens)} tokens`))) : "–";
+};
+
+/** Tokens trained on by tokens there are, over several datasets. */
+function epochsOf(members) {
+  const there = members.reduce((sum, member) => sum + (member.epochs > 0 ? member.tokens / member.epochs : 0), 0);
+  return there > 0 ? members.reduce((sum, member) => sum + member.tokens, 0) / there : 0;
+}
+
+function weighted(rows, key, index) {
+  const known = rows.filter((each) => isNumber(each[key][index]));
+  const tokens = known.map((each) => each.bitsPerByte[index] * each.bytes / each.loss[index] || 0);
+  const sum = tokens.reduce((total, value) => total + value, 0);
+  return known.length && sum ? known.reduce((total, each, place) => total + each[key][index] * tokens[place], 0) / sum : null;
+}
+
+// New tokens
+
+function newTokenSection() {
+  const fresh = report.newTokens;
+  if (!fresh || !fresh.count) return null;
+  const classes = Object.entries(fresh.occurrences || {}).sort(([left], [right]) => parseInt(left, 10) - parseInt(right, 10));
+  const most = Math.max(...classes.map(([, count]) => count), 1);
+  const sheets = [h("div", { class: "sheet" }, h("h3", {}, "How often each was a target"),
+    h("p", { class: "pair" }, format.integer(fresh.trained), h("small", {}, ` of ${format.integer(fresh.count)} trained, ${format.integer(fresh.neverSeen)} never seen`)),
+    h("div", { class: "bars" }, classes.flatMap(([name, count]) => [h("span", {}, name === "0" ? "never" : `${name.replace("-", "–")} times`),
+      h("span", { class: "bar", colour: name === "0" ? "var(--ghost)" : "var(--cinnabar)" }, h("i", { style: `width:${100 * count / most}%` })),
+      h("span", { class: "end" }, `${format.integer(count)} · ${format.percent(count / fresh.count)}`)])))];
+  if (fresh.lossJump) {
+    const { before, after } = fresh.lossJump, high = Math.max(before, after);
+    const bar = (name, value, colour) => [h("span", {}, name), h("span", { class: "bar", colour }, h("i", { style: `width:${100 * value / high}%` })), h("span", { class: "end" }, format.fixed(value))];
+    sheets.push(h("div", { class: "sheet" }, h("h3", {}, "The jump at step 0"),
+      h("p", { class: "pair" }, format.change(after / before - 1), h("small", {}, " bits per byte of all held-out text, no step taken yet")),
+      h("div", { class: "bars" }, bar("own vocabulary", before, "var(--ghost)"), bar("extended", after, "var(--cinnabar)"))));
+  }
+  const stages = fresh.stages || [];
+  const rows = stages.map((stage) => row([stage.stage || "step 0", format.fixed(stage.normOld), format.fixed(stage.normNew),
+    format.fixed(stage.normNew / stage.normOld, 2), format.fixed(stage.lossOld, 2), format.fixed(stage.lossNew, 2)]));
+  return section("new-tokens", "New tokens", ["The pieces that the extension appended to the vocabulary, and how they fare beside the old ones.",
+    "Row norms are Euclidean, of the embedding; losses are of held-out text, by the id to be predicted."],
+    h("div", { class: "columns" }, sheets),
+    stages.length ? h("div", { class: "sheet", style: "margin-top:14px" }, table(null, ["After", "Row norm, old", "new", "new / old", "Loss of old ids", "of new ids"], rows)) : null);
+}
+
+// Tokenizer
+
+function tokenizerSection() {
+  const list = Array.isArray(summary.tokenizer) ? summary.tokenizer : [];
+  if (!list.length) return null;
+  const languages = [...inks.keys()];
+  const rank = (each) => { const index = languages.indexOf(each.language); return index < 0 ? languages.length : index; };
+  const ordered = list.map((each, place) => ({ each, place })).sort((left, right) => rank(left.each) - rank(right.each) || left.place - right.place).map(({ each }) => each);
+  const most = Math.max(...list.map((each) => each.tokensPerCharacter || 0), 0.001);
+  const rows = ordered.map((each, index) => {
+    const isFirst = index === 0 || ordered[index - 1].language !== each.language;
+    const first = ordered.find((other) => other.language === each.language);
+    return row([h("td", {}, isFirst ? [each.language ? swatch(inkOf(each.language)) : null, each.language ? languageName(each.language) : "All"].filter(Boolean) : ""),
+      h("td", { class: "text" }, each.name), format.integer(each.vocabulary),
+      h("td", {}, format.fixed(each.tokensPerCharacter), ghosted(first.tokensPerCharacter, each.tokensPerCharacter, most, inkOf(each.language))),
+      isFirst ? "" : format.change(each.tokensPerCharacter / first.tokensPerCharacter - 1),
+      format.fixed(each.averageLength, 1), format.fixed(each.bytesPerToken, 2), format.integer(each.unused)], isFirst ? "group-start" : "follow");
+  });
+  return section("tokenizer", "Tokenizer", ["Fewer tokens for the same text: more text in a sequence, and in a second.", "Measured on the job's datasets, a language at a time. Unused: pieces that none of that text needs."],
+    h("div", { class: "sheet" }, table(null, ["Text", { name: "Tokenizer", text: true }, "Vocabulary", h("span", {}, "Tokens per character", h("span", { class: "ghosted" })), "Change", "Tokens per document", "Bytes per token", "Unused pieces"], rows)));
+}
+
+// Packing certificate
+
+function certificateSection() {
+  const certificate = report.certificate;
+  if (!certificate) return null;
+  const { total } = certificate;
+  const adds = (each) => each.tokensRead === each.tokensHeldOut + each.tokensUsed + each.tokensUnused && each.dropped === 0;
+  const isSound = [...certificate.rows, total].every(adds) && certificate.slots === certificate.documentTokens + certificate.padding;
+  const term = (value, name) => h("span", {}, h("b", {}, format.integer(value)), h("small", {}, name));
+  const op = (text) => h("span", { class: "op" }, text);
+  const rows = [...inOrder(certificate.rows, (each) => each.dataset), { ...total, dataset: "All" }].map((each, index) => row([
+    h("td", {}, index < certificate.rows.length ? swatch(shades(each.dataset)) : null, each.dataset),
+    format.integer(each.documentsRead), format.integer(each.tokensRead), format.integer(each.tokensHeldOut), format.integer(each.tokensUsed), format.integer(each.tokensUnused),
+    format.integer(each.tokensTrained), each.mostRepeats > 0 ? `${each.mostRepeats}×` : "–", format.integer(each.split), format.integer(each.dropped)],
+    index < certificate.rows.length ? null : "sum"));
+  return section("certificate", "Packing certificate", ["Where every token that was read went. Nothing is dropped, and a document is split only where it is longer than a sequence.",
+    `Sequences: ${format.integer(certificate.sequences)}, of which ${format.percent(certificate.fill, 2)} is text.`],
+    h("div", { class: "sheet" },
+      h("div", { class: "tally" }, term(total.tokensRead, "tokens read"), op("="), term(total.tokensHeldOut, "held out"), op("+"), term(total.tokensUsed, "used"), op("+"), term(total.tokensUnused, "unused"), op("+"), term(total.dropped, "dropped"),
+        h("span", { class: `mark ${isSound ? "yes" : "no"}` }, isSound ? "✓ adds up" : "✗ does not add up")),
+      h("div", { class: "tally" }, term(certificate.slots, "slots"), op("="), term(certificate.documentTokens, "document tokens"), op("+"), term(certificate.padding, "padding")),
+      table(null, ["Dataset", "Documents read", "Tokens read", "held out", "used", "unused", "Trained on, repeats counted", "Most repeats", "Split", "Dropped"], rows)));
+}
+
+// Provenance
+
+function provenanceSection() {
+  const print = summary.fingerprint || {};
+  const entries = [["Model", summary.model?.path], ["Model digest", summary.model?.digest], ["Job digest", summary.digest], ["Plan digest", summary.planDigest || report.planDigest],
+    ["Precision", print.precision], ["Device", print.device], ["Threads", print.threads], ["Instruction set", print.instructionSet], ["libtorch", print.libtorch]]
+    .filter(([, value]) => value !== undefined && value !== null && value !== "");
+  if (!entries.length) return null;
+  return section("provenance", "Provenance", ["The same job on the same fingerprint and as many ranks gives the same bits."],
+    h("div", { class: "sheet" }, h("dl", { class: "digests" }, entries.flatMap(([name, value]) => [h("dt", {}, name), h("dd", { class: "mono" }, String(value))]))));
+}
+
+// The page
+
+(() => {
+  const course = report.curve.step.length ? section("course", "Course of training", [
+    "The loss is the sum over a step's target tokens by their number. Thin lines are buckets, full ones stages; a red tick is a step that was skipped as a spike.",
+    report.curve.stepsPerPoint > 1 ? `A point is the mean of ${report.curve.stepsPerPoint} steps.` : "The pale line is every step, the strong one its running mean."],
+    new Course(report).element) : section("course", "Course of training", [], h("p", { class: "empty" }, "No step was taken yet."));
+  const sections = [heldOutSection(), course, bucketSection(), datasetSection(), newTokenSection(), tokenizerSection(), certificateSection(), provenanceSection()].filter(Boolean);
+  document.getElementById("report").append(title(), ...sections);
+  document.getElementById("contents").append(...sections.map((each) => h("a", { href: `#${each.id}` }, each.querySelector("h2").textContent)));
+  document.getElementById("colophon").append("Written by palimpsest report from the files of the run. It needs no network.");
+  const theme = document.getElementById("theme"), order = ["Auto", "Light", "Dark"];
+  theme.addEventListener("click", () => {
+    const next = order[(order.indexOf(theme.textContent) + 1) % order.length];
+    theme.textContent = next;
+    if (next === "Auto") delete document.documentElement.dataset.theme; else document.documentElement.dataset.theme = next.toLowerCase();
+  });
+})();
