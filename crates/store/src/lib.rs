@@ -1,1 +1,22 @@
 //! One URI in, bytes out; claims and manifests.
+//!
+//! Whatever is written appears whole or not at all: beside its place first, then synced, then renamed. Two writers
+//! settle who comes first by creating a file exclusively.
+
+mod claim;
+mod digest;
+mod error;
+mod list;
+mod location;
+mod publish;
+mod run_folder;
+mod write;
+
+pub use claim::{Claim, create_exclusively};
+pub use digest::{sha256_bytes, sha256_file};
+pub use error::{Error, Result};
+pub use list::{Entry, list};
+pub use location::{Location, Mounts};
+pub use publish::{publish_folder, staging_folder};
+pub use run_folder::RunFolder;
+pub use write::{sync_folder, write_atomically, write_atomically_with};
