@@ -1,7 +1,7 @@
-"""Trains a prepared job again with transformers and torch.optim: whole_job.py RUN MODEL DTYPE OUT.
+"""Trains a prepared job again with transformers and torch.optim: whole_job.py RUN MODEL DTYPE FIRST_NEW OUT.
 
 RUN is a run folder of `palimpsest run` (its job.json, plan.json and packed Arrow files are read); MODEL is the Hugging
-Face folder of the weights before the first step, the vocabulary extended already. Writes a JSON line a step to OUT:
+Face folder of the weights before the first step, the vocabulary extended already and FIRST_NEW the first id that was appended (0: none). Writes a JSON line a step to OUT:
 {"step", "loss", "gradNorm", "learningRate"}. Nothing of Palimpsest's own code runs here.
 """
 
@@ -14,7 +14,8 @@ import pyarrow.ipc
 import torch
 from transformers import AutoModelForCausalLM
 
-run, model_folder, dtype, out = Path(sys.argv[1]), sys.argv[2], getattr(torch, sys.argv[3]), sys.argv[4]
+run, model_folder, dtype = Path(sys.argv[1]), sys.argv[2], getattr(torch, sys.argv[3])
+first_new, out = int(sys.argv[4]), sys.argv[5]
 job = json.loads((run / "job.json").read_text())["spec"]
 plan = json.loads((run / "plan.json").read_text())
 torch.manual_seed(0)
@@ -81,12 +82,10 @@ def rate(schedule, peak, t, steps):
     return peak if schedule["kind"] == "Constant" else minimum + (peak - minimum) * share
 
 
-model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32, attn_implementation="sdpa")
-model = model.to(dtype)
+model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=dtype, attn_implementation="sdpa")
 if dtype == torch.float64:
     model = in_full_precision(model)
 model.config.use_cache = False
-first_new = plan.get("firstNewId")
 embeddings = ("model.embed_tokens.weight", "lm_head.weight")
 
 # A slot is a range of rows of a parameter with moments of its own, kept as a parameter of torch.optim's.

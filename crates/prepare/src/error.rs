@@ -1,0 +1,49 @@
+//! What can go wrong before the first step.
+
+use std::path::PathBuf;
+
+/// The result of this crate's functions.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A failed preparation.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Reading or packing data failed.
+    #[error(transparent)]
+    Corpus(#[from] palimpsest_corpus::Error),
+    /// A tokenizer could not be read, learned, extended or written.
+    #[error("{field}: {source}")]
+    Tokenizer {
+        /// The field of the job that asks for it.
+        field: &'static str,
+        /// Why.
+        source: palimpsest_vocab::Error,
+    },
+    /// A URI or file of the run folder is not usable.
+    #[error(transparent)]
+    Store(#[from] palimpsest_store::Error),
+    /// The job asks for what cannot be: a sentence that names the field and the remedy.
+    #[error("{0}")]
+    Job(String),
+    /// A file could not be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    /// Whether the user can mend it, so that trying again cannot help.
+    pub fn is_users(&self) -> bool {
+        match self {
+            Self::Corpus(error) => error.is_users(),
+            Self::Store(error) => error.is_users(),
+            Self::Tokenizer { .. } | Self::Job(_) => true,
+            Self::Io { source, .. } => source.kind() == std::io::ErrorKind::StorageFull,
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Makes a job's tokenizer and compiles its plan, or finds both where an earlier run left them. No torch.
+
+mod error;
+mod measure;
+mod tokenizer;
+
+use std::sync::atomic::AtomicBool;
+
+use palimpsest_api::TrainingJob;
+use palimpsest_corpus::{Phase, Plan, PrepareRequest, prepare};
+use palimpsest_store::{Mounts, RunFolder};
+use palimpsest_vocab::{Extension, Tokenizer};
+
+pub use error::{Error, Result};
+pub use measure::Measurement;
+
+/// A job that is ready for its first step.
+#[derive(Debug)]
+pub struct PreparedJob {
+    /// The tokenizer that the data is in.
+    pub tokenizer: Tokenizer,
+    /// The tokenizer before its extension; `None` where there is no extension.
+    pub base_tokenizer: Option<Tokenizer>,
+    /// What the extension appended.
+    pub extension: Option<Extension>,
+    /// What is trained on, step by step.
+    pub plan: Plan,
+    /// The tokenizer, before and after its extension, on the text of each language.
+    pub measurements: Vec<Measurement>,
+}
+
+/// How far a preparation is.
+#[derive(Clone, Debug)]
+pub struct Progress {
+    /// The share that is done of what the message names, where known.
+    pub fraction: Option<f64>,
+    /// What is being done.
+    pub message: String,
+}
+
+/// Prepares a job into `folder`, on so many threads. Where it was prepared there before nothing is done again.
+pub fn prepare_job(
+    job: &TrainingJob,
+    mounts: &Mounts,
+    folder: &RunFolder,
+    threads: usize,
+    progress: &mut dyn FnMut(Progress),
+    cancelled: &AtomicBool,
+) -> Result<PreparedJob> {
+    progress(Progress { fraction: None, message: "making the tokenizer ready".to_owned() });
+    let tokenizers = tokenizer::resolve(job, mounts, &folder.prepared(), progress)?;
+    let (tokenizer, base_tokenizer, extension) = match tokenizers.extension {
+        Some(extension) => (extension.tokenizer.clone(), Some(tokenizers.base), Some(extension)),
+        None => (tokenizers.base, None, None),
+    };
+    let evaluated: Vec<String> =
+        job.spec.evaluation.iter().filter_map(|evaluation| Some(evaluation.bits_per_byte.as_ref()?.dataset.clone())).collect();
+    let data = folder.prepared();
+    let request = PrepareRequest {
+        data: &job.spec.data,
+        stages: &job.spec.stages,
+        seed: job.spec.seed,
+        tokenizer: &tokenizer,
+        mounts,
+        folder: &data,
+        evaluated: &evaluated,
+        threads,
+    };
+    let plan = prepare(
+        &request,
+        &mut |step| {
+            let fraction = (step.total > 0).then(|| step.done as f64 / step.total as f64);
+            let doing = match step.phase {
+                Phase::Digesting => "reading",
+                Phase::Tokenizing => "tokenising",
+                Phase::Packing => "packing",
+            };
+            progress(Progress { fraction, message: format!("{doing} {}", step.subject) });
+        },
+        cancelled,
+    )?;
+    let measurements = measure::measurements(job, mounts, &data, &tokenizer, base_tokenizer.as_ref(), cancelled)?;
+    Ok(PreparedJob { tokenizer, base_tokenizer, extension, plan, measurements })
+}

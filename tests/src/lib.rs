@@ -1,0 +1,93 @@
+//! What the end-to-end tests share: the binaries, a folder to work in, and the job files they run.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+/// The repository's root.
+pub fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_owned).unwrap_or_default()
+}
+
+/// `palimpsest`, built by `make build` beside the tests.
+pub fn palimpsest() -> Command {
+    let tests = std::env::current_exe().unwrap_or_default();
+    let binary = tests.ancestors().nth(2).map(|folder| folder.join("palimpsest")).unwrap_or_default();
+    assert!(binary.exists(), "{} is not there: run `make build` first", binary.display());
+    let mut command = Command::new(binary);
+    command.stdin(Stdio::null()).current_dir(repository()).env_remove("RUST_BACKTRACE");
+    command
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// The exit code; `None` after a signal.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl From<Output> for Ended {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+/// Runs `palimpsest` with the given arguments to its end.
+pub fn run(arguments: &[&str]) -> Ended {
+    palimpsest().args(arguments).output().map(Ended::from).unwrap_or_else(|error| panic!("palimpsest: {error}"))
+}
+
+/// Runs `palimpsest` and expects it to succeed.
+pub fn succeed(arguments: &[&str]) -> Ended {
+    let ended = run(arguments);
+    assert_eq!(ended.code, Some(0), "{arguments:?}: {}\n{}", ended.stdout, ended.stderr);
+    ended
+}
+
+/// The JSON of a file.
+pub fn read_json(path: &Path) -> Value {
+    let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The JSON lines of a file.
+pub fn read_json_lines(path: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let parse = |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    text.lines().map(parse).collect()
+}
+
+/// A job of seconds: a tiny model from random weights over two of the example corpora, in two stages.
+pub const SMALL_JOB: &str = include_str!("small_job.yaml");
+
+/// Writes a job file into a folder, with the example corpora's folder in the place of `CORPORA`.
+pub fn write_job(folder: &Path, yaml: &str) -> PathBuf {
+    let corpora = repository().join("examples/corpora");
+    let path = folder.join("job.yaml");
+    let text = yaml.replace("CORPORA", &corpora.to_string_lossy());
+    std::fs::write(&path, text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    path
+}
+
+/// Python of the parity environment, or `None`, said so, where it is absent; with `CI=true` absence fails.
+pub fn parity_python() -> Option<PathBuf> {
+    let cache = std::env::var_os("PALIMPSEST_CACHE").map(PathBuf::from).unwrap_or_else(|| {
+        PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache/palimpsest")
+    });
+    let python = cache.join("venv/bin/python");
+    if python.exists() {
+        return Some(python);
+    }
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "{} is absent: run scripts/parity_venv.sh", python.display());
+    eprintln!("skipped: {} is absent; scripts/parity_venv.sh makes it", python.display());
+    None
+}

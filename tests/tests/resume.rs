@@ -1,0 +1,120 @@
+//! A job that is stopped or killed goes on where it was, to the same bits.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use palimpsest_tests::{SMALL_JOB, palimpsest, read_json_lines, run, succeed, write_job};
+
+fn weights(folder: &Path) -> Vec<u8> {
+    std::fs::read(folder.join("model/model.safetensors")).unwrap()
+}
+
+fn losses(folder: &Path) -> Vec<(u64, f64)> {
+    let records = read_json_lines(&folder.join("metrics.jsonl"));
+    records.iter().map(|record| (record["step"].as_u64().unwrap(), record["loss"].as_f64().unwrap())).collect()
+}
+
+/// Starts a run and waits until it has told of some step of its.
+fn start_until_step(job: &Path, output: &Path, step: u64) -> Child {
+    let arguments = [job.to_str().unwrap(), "--output", output.to_str().unwrap()];
+    let mut child = palimpsest().arg("run").args(arguments).stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let metrics = output.join("metrics.jsonl");
+    while std::fs::read_to_string(&metrics).map_or(0, |text| text.lines().count() as u64) < step {
+        assert!(child.try_wait().unwrap().is_none(), "the run ended before step {step}");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    child
+}
+
+fn signal(child: &Child, name: &str) {
+    assert!(Command::new("kill").args([format!("-{name}"), child.id().to_string()]).status().unwrap().success());
+}
+
+#[test]
+fn the_same_job_twice_gives_the_same_bits_and_a_finished_run_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let job = write_job(folder.path(), SMALL_JOB);
+    let (first, second) = (folder.path().join("first"), folder.path().join("second"));
+    for output in [&first, &second] {
+        succeed(&["run", job.to_str().unwrap(), "--output", output.to_str().unwrap()]);
+    }
+    assert_eq!(weights(&first), weights(&second));
+    assert_eq!(losses(&first), losses(&second));
+
+    let before = std::fs::metadata(first.join("metrics.jsonl")).unwrap().modified().unwrap();
+    let again = succeed(&["run", job.to_str().unwrap(), "--output", first.to_str().unwrap()]);
+    assert!(format!("{}{}", again.stdout, again.stderr).contains("finished"), "{again:?}");
+    assert_eq!(std::fs::metadata(first.join("metrics.jsonl")).unwrap().modified().unwrap(), before);
+}
+
+#[test]
+fn a_run_killed_in_the_middle_goes_on_to_the_same_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    let job = write_job(folder.path(), SMALL_JOB);
+    let (whole, killed) = (folder.path().join("whole"), folder.path().join("killed"));
+    succeed(&["run", job.to_str().unwrap(), "--output", whole.to_str().unwrap()]);
+    for step in [3, 14, 31] {
+        let mut child = start_until_step(&job, &killed, step);
+        signal(&child, "KILL");
+        child.wait().unwrap();
+        // The agent and the rank notice that nobody listens any more and end.
+        std::thread::sleep(std::time::Duration::from_millis(500));
+    }
+    succeed(&["run", job.to_str().unwrap(), "--output", killed.to_str().unwrap()]);
+    assert_eq!(losses(&whole), losses(&killed));
+    assert_eq!(weights(&whole), weights(&killed));
+}
+
+#[test]
+fn interrupt_checkpoints_says_how_to_go_on_and_exits_130() {
+    let folder = tempfile::tempdir().unwrap();
+    let job = write_job(folder.path(), SMALL_JOB);
+    let output = folder.path().join("out");
+    let mut child = start_until_step(&job, &output, 4);
+    signal(&child, "INT");
+    let mut told = String::new();
+    BufReader::new(child.stderr.take().unwrap()).read_to_string(&mut told).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{told}");
+    assert!(told.contains("palimpsest run"), "{told}");
+    let steps = losses(&output).len();
+    let checkpoint = output.join(format!("checkpoints/step-{steps:08}/manifest.json"));
+    assert!(checkpoint.exists(), "{} is not there", checkpoint.display());
+    succeed(&["run", job.to_str().unwrap(), "--output", output.to_str().unwrap()]);
+}
+
+#[test]
+fn a_changed_job_is_refused_with_the_fields_that_differ() {
+    let folder = tempfile::tempdir().unwrap();
+    let job = write_job(folder.path(), SMALL_JOB);
+    let output = folder.path().join("out");
+    let mut child = start_until_step(&job, &output, 1);
+    signal(&child, "INT");
+    child.wait().unwrap();
+    let changed = write_job(folder.path(), &SMALL_JOB.replace("3e-3", "2e-3"));
+    let ended = run(&["run", changed.to_str().unwrap(), "--output", output.to_str().unwrap()]);
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(ended.stderr.contains("stages[0].optimizer.learningRate"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_second_run_on_the_same_folder_is_refused_while_the_first_lives() {
+    let folder = tempfile::tempdir().unwrap();
+    let job = write_job(folder.path(), SMALL_JOB);
+    let output = folder.path().join("out");
+    let mut child = start_until_step(&job, &output, 1);
+    let ended = run(&["run", job.to_str().unwrap(), "--output", output.to_str().unwrap()]);
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    signal(&child, "INT");
+    child.wait().unwrap();
+}
+
+#[test]
+fn plain_lines_are_written_where_there_is_no_terminal() {
+    let folder = tempfile::tempdir().unwrap();
+    let job = write_job(folder.path(), SMALL_JOB);
+    let ended = succeed(&["run", job.to_str().unwrap(), "--output", folder.path().join("out").to_str().unwrap()]);
+    assert!(!ended.stderr.contains('\u{1b}') && !ended.stdout.contains('\u{1b}'), "{ended:?}");
+    let stages = BufReader::new(ended.stderr.as_bytes()).lines().map_while(Result::ok).filter(|line| line.contains("stage")).count();
+    assert!(stages >= 2, "{}", ended.stderr);
+}
