@@ -15,7 +15,7 @@ pub(crate) struct Folder {
     /// `special_tokens_map.json`.
     pub(crate) special_tokens: Map<String, Value>,
     /// The model's `config.json`.
-    model: Map<String, Value>,
+    pub(crate) model: Map<String, Value>,
     /// Other files, by name, kept in a copy.
     pub(crate) kept: Vec<(String, Vec<u8>)>,
 }
@@ -25,8 +25,6 @@ pub(crate) struct Folder {
 pub(crate) enum Special {
     /// By its text.
     Text(String),
-    /// By its id.
-    Id(u32),
     /// The files say that there is none.
     Absent,
 }

@@ -5,15 +5,24 @@
 
 mod cache;
 mod error;
+mod export;
+mod extend;
 mod folder;
 mod hash;
 mod json;
+mod learn;
+mod measure;
 mod merges;
 mod pool;
+mod save;
 mod sentencepiece;
 mod tiktoken;
 mod tokenizer;
 mod trie;
 
 pub use error::{Error, Result, TextError};
+pub use extend::{Extension, Piece, extend, read_pieces};
+pub use learn::{LearnOptions, PieceOptions, learn, learn_pieces};
+pub use measure::{Row, measure};
+pub use save::Saved;
 pub use tokenizer::{Encoding, Tokenizer};

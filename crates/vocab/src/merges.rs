@@ -47,12 +47,7 @@ impl MergeTable {
         Self { slots: vec![EMPTY; size], shift: 64 - size.trailing_zeros(), length: 0 }
     }
 
-    /// How many merges it holds.
-    pub(crate) fn len(&self) -> usize {
-        self.length
-    }
-
-    /// Adds a merge; there must be room.
+    /// Adds a merge.
     pub(crate) fn insert(&mut self, left: u32, right: u32, merge: Merge) {
         if (self.length + 1) * 2 > self.slots.len() {
             self.grow();

@@ -59,7 +59,6 @@ impl Tokenizer {
         let named = match self.folder.special(name) {
             Some(Special::Absent) => return None,
             Some(Special::Text(text)) => self.id(&text),
-            Some(Special::Id(id)) => Some(id),
             None => None,
         };
         let of_file = || match &self.engine {

@@ -110,6 +110,26 @@ impl Processor {
         ids
     }
 
+    /// The parts that a text in normal form is encoded as, and whether each is a piece; what is not is a character.
+    pub(crate) fn segment_piece(&self, normalized: &str, part: &mut impl FnMut(&str, bool)) {
+        let (mut ids, mut lengths) = (Vec::new(), Vec::new());
+        self.encode_normalized(normalized, &mut Emitter::new(&self.pieces, &mut ids, Some(&mut lengths)));
+        let mut start = 0;
+        for (id, length) in ids.iter().zip(&lengths) {
+            let end = start + *length as usize;
+            if self.pieces.kind(*id) == Kind::Normal || self.pieces.kind(*id) == Kind::UserDefined {
+                part(&normalized[start..end], true);
+            } else {
+                // Bytes and runs of unknowns: each character once, with its first byte.
+                let from = ceil_character(normalized, start);
+                for character in normalized[from..ceil_character(normalized, end).max(from)].chars() {
+                    part(character.encode_utf8(&mut [0; 4]), false);
+                }
+            }
+            start = end;
+        }
+    }
+
     /// The ids of a text with the position in it where each one's text ends. The bytes of a character that the
     /// vocabulary lacks end one after the other where normalisation left the character as it was, else with it.
     pub(crate) fn encode_with_ends(&self, text: &str, ids: &mut Vec<u32>, ends: &mut Vec<u32>) {
@@ -177,11 +197,12 @@ impl Processor {
             }
             let mut rest = piece;
             let mut dropped_space = false;
-            if at_start && (self.normalizer.add_dummy_prefix || self.normalizer.remove_extra_whitespaces) {
-                if let Some(stripped) = piece.strip_prefix(SPACE) {
-                    rest = stripped;
-                    dropped_space = !self.normalizer.remove_extra_whitespaces;
-                }
+            if at_start
+                && (self.normalizer.add_dummy_prefix || self.normalizer.remove_extra_whitespaces)
+                && let Some(stripped) = piece.strip_prefix(SPACE)
+            {
+                rest = stripped;
+                dropped_space = !self.normalizer.remove_extra_whitespaces;
             }
             match kind {
                 Kind::Unknown => text.push_str(surface.unwrap_or(DEFAULT_UNKNOWN_SURFACE)),

@@ -202,7 +202,7 @@ impl CharsMap {
         let broken = || "its precompiled_charsmap is broken".to_owned();
         let (size, rest) = blob.split_first_chunk::<4>().ok_or_else(broken)?;
         let size = u32::from_le_bytes(*size) as usize;
-        if size < 1024 || size % 1024 != 0 || size >= rest.len() {
+        if size < 1024 || !size.is_multiple_of(1024) || size >= rest.len() {
             return Err(broken());
         }
         let (units, strings) = rest.split_at(size);
