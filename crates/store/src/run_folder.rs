@@ -2,16 +2,38 @@
 
 use std::path::{Path, PathBuf};
 
-/// The folder of a run.
+use palimpsest_api::TrainingJob;
+
+use crate::{Location, Mounts, Result};
+
+/// The folder of a run: the one that holds its output, and the places that the job names elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunFolder {
     root: PathBuf,
+    model: PathBuf,
+    checkpoints: PathBuf,
+    prepared: PathBuf,
 }
 
 impl RunFolder {
-    /// The run at `root`, whether it is there yet or not.
+    /// The run at `root`, whether it is there yet or not, with everything at its default place.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        let root = root.into();
+        let [model, checkpoints, prepared] = ["model", "checkpoints", "prepared"].map(|name| root.join(name));
+        Self { root, model, checkpoints, prepared }
+    }
+
+    /// The run of a job: `output.uri` is its model, and what the job gives no place of its own lies beside that.
+    pub fn of(job: &TrainingJob, mounts: &Mounts) -> Result<Self> {
+        let path = |uri: &String| Ok::<_, crate::Error>(Location::parse(uri, mounts)?.path().to_owned());
+        let model = path(&job.spec.output.uri)?;
+        let beside = Self::new(model.parent().map(Path::to_owned).unwrap_or_default());
+        Ok(Self {
+            checkpoints: job.spec.checkpoint.uri.as_ref().map_or(Ok(beside.checkpoints), path)?,
+            prepared: job.spec.data.prepared.as_ref().map_or(Ok(beside.prepared), |prepared| path(&prepared.uri))?,
+            root: beside.root,
+            model,
+        })
     }
 
     /// The folder itself.
@@ -21,17 +43,22 @@ impl RunFolder {
 
     /// The exported model: a Hugging Face folder.
     pub fn model(&self) -> PathBuf {
-        self.root.join("model")
+        self.model.clone()
     }
 
-    /// Checkpoints, where the job names no other place.
+    /// Checkpoints.
     pub fn checkpoints(&self) -> PathBuf {
-        self.root.join("checkpoints")
+        self.checkpoints.clone()
     }
 
-    /// Packed data, where the job names no other place.
+    /// Learned tokenizers and packed data.
     pub fn prepared(&self) -> PathBuf {
-        self.root.join("prepared")
+        self.prepared.clone()
+    }
+
+    /// The job, as it was first run.
+    pub fn job(&self) -> PathBuf {
+        self.root.join("job.json")
     }
 
     /// A line a step.
