@@ -1,1 +1,36 @@
 //! Decoder architectures of the LLaMA family, read from and written to Hugging Face folders.
+//!
+//! A [`Decoder`] holds the weights under transformers' names. Its passes are written out by hand, forward and backward,
+//! rather than recorded by autograd: a layer keeps exactly what its own backward pass reads (see [`Checkpointing`]),
+//! weight gradients are accumulated by the matrix products themselves, and the loss never holds the full logits.
+//!
+//! ```text
+//! Batch -> embedding -> layers (norm, attention, norm, SwiGLU) -> norm -> head + loss, chunk by chunk
+//!              <------------------- gradients, added to each parameter's .grad <-------'
+//! ```
+
+mod attention;
+mod backward;
+mod batch;
+mod config;
+mod decoder;
+mod error;
+mod folder;
+mod forward;
+mod generate;
+mod group;
+mod layer;
+mod loss;
+mod rope;
+mod vocabulary;
+mod weights;
+
+pub use batch::{Batch, IGNORED, Row};
+pub use config::{Config, RopeScaling};
+pub use decoder::{Decoder, Parameter};
+pub use error::{Error, Result};
+pub use folder::{read_tensors, write_tensors};
+pub use forward::{Checkpointing, ForwardOptions};
+pub use generate::{GenerateOptions, generate};
+pub use loss::LossSum;
+pub use vocabulary::Initialization;

@@ -6,6 +6,7 @@
 mod autograd;
 mod error;
 mod ffi;
+mod files;
 mod kernels;
 mod memory;
 mod optimizer;
@@ -13,6 +14,7 @@ mod runtime;
 
 pub use autograd::{backward, grad, set_gradient};
 pub use error::{Error, Result};
+pub use files::{MappedFile, map_file};
 pub use kernels::{
     Rotation, cross_entropy, embedding_backward, rms_norm, rms_norm_backward, rotate, swiglu, swiglu_backward,
 };

@@ -1,0 +1,151 @@
+//! Cross-entropy that never holds the full logits.
+//!
+//! The head's logits of a 69,104-word vocabulary and 4,096 tokens are 1.1 GB in float32, and autograd keeps them twice. Here
+//! the tokens that have a label pass through the head in chunks of a few megabytes of logits; each chunk's loss, gradient
+//! of its hidden states and share of the head's gradient are computed at once, the gradient of the logits in their place.
+
+use palimpsest_torch::{cross_entropy, rms_norm, rms_norm_backward};
+use tch::{IndexOp, Kind, Tensor};
+
+use crate::Result;
+use crate::batch::IGNORED;
+use crate::decoder::Decoder;
+use crate::group::accumulate_product;
+use crate::weights::Weights;
+
+/// Bytes of logits in a chunk, unless the options say how many positions.
+const CHUNK_BYTES: i64 = 16 << 20;
+
+/// The loss over the targets of a batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct LossSum {
+    /// The sum over targets of `-ln p`, each of them float32 (float64 for a pass in float64), added up in float64.
+    pub sum: f64,
+    /// How many positions have a label.
+    pub targets: i64,
+}
+
+/// The tokens that have a label: their places among all tokens, `None` where all have, and their labels.
+struct Targets {
+    places: Option<Tensor>,
+    labels: Tensor,
+}
+
+impl Targets {
+    fn of(labels: &Tensor) -> Result<Self> {
+        let labels = labels.f_view([-1])?;
+        let places = labels.f_ne(IGNORED)?.f_nonzero()?.f_view([-1])?;
+        if places.size() == labels.size() {
+            return Ok(Self { places: None, labels });
+        }
+        let labels = labels.f_index_select(0, &places)?;
+        Ok(Self { places: Some(places), labels })
+    }
+
+    fn count(&self) -> i64 {
+        self.labels.size()[0]
+    }
+
+    fn rows_of(&self, all: &Tensor) -> Result<Tensor> {
+        match &self.places {
+            None => Ok(all.shallow_clone()),
+            Some(places) => Ok(all.f_index_select(0, places)?),
+        }
+    }
+
+    /// The rows put back among zeros.
+    fn spread(&self, rows: Tensor, tokens: i64) -> Result<Tensor> {
+        let Some(places) = &self.places else { return Ok(rows) };
+        let mut shape = rows.size();
+        shape[0] = tokens;
+        let mut all = Tensor::f_zeros(shape, (rows.kind(), rows.device()))?;
+        let _ = all.f_index_copy_(0, places, &rows)?;
+        Ok(all)
+    }
+}
+
+/// Positions in a chunk.
+fn chunk_length(weights: &Weights, wanted: usize) -> i64 {
+    if wanted > 0 {
+        return wanted as i64;
+    }
+    let row_bytes = weights.head.size()[0] * weights.head.kind().elt_size_in_bytes() as i64;
+    (CHUNK_BYTES / row_bytes).max(16)
+}
+
+/// The loss of the residual stream `x` [tokens, hidden] after the last layer, and the gradient of scale times its sum with
+/// respect to x; gradients of the norm's weight and the head's are added to theirs.
+pub(crate) fn loss_and_gradient(
+    decoder: &Decoder,
+    weights: &Weights,
+    x: &Tensor,
+    labels: &Tensor,
+    scale: f64,
+    wanted_chunk: usize,
+) -> Result<(LossSum, Tensor)> {
+    let targets = Targets::of(labels)?;
+    if targets.count() == 0 {
+        return Ok((LossSum::default(), x.f_zeros_like()?));
+    }
+    let x_rows = targets.rows_of(x)?;
+    let (hidden, rstd) = rms_norm(&x_rows, &weights.norm, decoder.config.rms_norm_eps)?;
+    let head_gradient = decoder.groups.head().gradient(&decoder.parameters)?;
+    // Each chunk's gradient takes the place of its hidden states, which have been read by then.
+    let sum = for_each_chunk(&hidden, &targets.labels, weights, wanted_chunk, Some(scale), |chunk, d_logits| {
+        if let Some(gradient) = &head_gradient {
+            accumulate_product(gradient, &d_logits.f_tr()?, chunk)?;
+        }
+        let _ = d_logits.f_mm_out(chunk, &weights.head)?;
+        Ok(())
+    })?;
+    let d_rows = x_rows.f_zeros_like()?;
+    let norm_gradient = decoder.groups.norm.gradient(&decoder.parameters)?;
+    rms_norm_backward(&hidden, &x_rows, &weights.norm, &rstd, &d_rows, norm_gradient.as_ref())?;
+    let sum = LossSum { sum: sum.f_sum(Kind::Double)?.f_double_value(&[])?, targets: targets.count() };
+    Ok((sum, targets.spread(d_rows, x.size()[0])?))
+}
+
+/// The loss of every token, 0 where there is no label, [tokens].
+pub(crate) fn token_losses(
+    decoder: &Decoder,
+    weights: &Weights,
+    x: &Tensor,
+    labels: &Tensor,
+    wanted_chunk: usize,
+) -> Result<Tensor> {
+    let targets = Targets::of(labels)?;
+    let tokens = x.size()[0];
+    if targets.count() == 0 {
+        return Ok(Tensor::f_zeros([tokens], (Kind::Float, x.device()))?);
+    }
+    let (hidden, _) = rms_norm(&targets.rows_of(x)?, &weights.norm, decoder.config.rms_norm_eps)?;
+    let losses = for_each_chunk(&hidden, &targets.labels, weights, wanted_chunk, None, |_, _| Ok(()))?;
+    targets.spread(losses, tokens)
+}
+
+/// The losses of all hidden states, [rows]. `visit` gets each chunk of them with its logits, which `scale` has turned
+/// into the gradient of the logits.
+fn for_each_chunk(
+    hidden: &Tensor,
+    labels: &Tensor,
+    weights: &Weights,
+    wanted_chunk: usize,
+    scale: Option<f64>,
+    visit: impl Fn(&Tensor, &Tensor) -> Result<()>,
+) -> Result<Tensor> {
+    let rows = hidden.size()[0];
+    let vocabulary = weights.head.size()[0];
+    let length = chunk_length(weights, wanted_chunk).min(rows);
+    let head = weights.head.f_tr()?;
+    // One piece of memory serves all chunks.
+    let memory = Tensor::f_empty([length, vocabulary], (hidden.kind(), hidden.device()))?;
+    let mut losses = Vec::new();
+    for start in (0..rows).step_by(length as usize) {
+        let end = (start + length).min(rows);
+        let chunk = hidden.f_i(start..end)?;
+        let logits = chunk.f_mm_out(&memory.f_narrow(0, 0, end - start)?, &head)?;
+        losses.push(cross_entropy(&logits, &labels.f_i(start..end)?, scale)?);
+        visit(&chunk, &logits)?;
+    }
+    Ok(Tensor::f_cat(&losses, 0)?)
+}
