@@ -1,0 +1,86 @@
+//! Reads the held-out documents of a dataset.
+
+use std::path::Path;
+
+use arrow::array::LargeStringArray;
+use arrow::buffer::ScalarBuffer;
+use arrow::datatypes::UInt32Type;
+
+use crate::arrow_file::{ArrowFile, Lists, column, numbers32, numbers64};
+use crate::encoder::{Ends, TextEncoder, encode_document};
+use crate::error::Result;
+use crate::tokenized::{HELD_OUT, HELD_OUT_SCHEMA};
+
+/// The documents of a dataset that are never trained on, memory-mapped.
+#[derive(Debug)]
+pub struct HeldOut {
+    batches: Vec<Batch>,
+}
+
+#[derive(Debug)]
+struct Batch {
+    ids: Lists<UInt32Type>,
+    prompt_ids: ScalarBuffer<u32>,
+    text_bytes: ScalarBuffer<u64>,
+    prompts: LargeStringArray,
+    texts: LargeStringArray,
+}
+
+/// A held-out document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldOutDocument {
+    /// BOS, prompt, text, EOS.
+    pub ids: Vec<u32>,
+    /// How many of the first ids are not the text's: BOS and those wholly inside the prompt.
+    pub prompt_ids: usize,
+    /// UTF-8 bytes of the text, the prompt's not counted.
+    pub text_bytes: u64,
+    /// What is before the text; empty where there is none.
+    pub prompt: String,
+    /// The text.
+    pub text: String,
+}
+
+impl HeldOutDocument {
+    /// The same document in the ids of another tokenizer.
+    pub fn encode_with(&self, encoder: &dyn TextEncoder) -> Result<Self> {
+        let mut ids = Vec::new();
+        let prompt_ids = encode_document(encoder, Ends::of(encoder)?, &self.prompt, &self.text, &mut ids)? as usize;
+        Ok(Self { ids, prompt_ids, ..self.clone() })
+    }
+}
+
+impl HeldOut {
+    pub(crate) fn open(folder: &Path) -> Result<Self> {
+        let file = ArrowFile::open(&folder.join(HELD_OUT), &HELD_OUT_SCHEMA)?;
+        let mut batches = Vec::new();
+        for batch in &file.batches {
+            batches.push(Batch {
+                ids: Lists::of(&file, batch, 0)?,
+                prompt_ids: numbers32(&file, batch, 1)?,
+                text_bytes: numbers64(&file, batch, 2)?,
+                prompts: column::<LargeStringArray>(&file, batch, 6)?.clone(),
+                texts: column::<LargeStringArray>(&file, batch, 7)?.clone(),
+            });
+        }
+        Ok(Self { batches })
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.batches.iter().map(|batch| batch.ids.len()).sum()
+    }
+
+    /// The documents, in the order of the dataset.
+    pub fn documents(&self) -> impl Iterator<Item = HeldOutDocument> + '_ {
+        self.batches.iter().flat_map(|batch| {
+            (0..batch.ids.len()).map(|row| HeldOutDocument {
+                ids: batch.ids.get(row).to_vec(),
+                prompt_ids: batch.prompt_ids[row] as usize,
+                text_bytes: batch.text_bytes[row],
+                prompt: batch.prompts.value(row).to_owned(),
+                text: batch.texts.value(row).to_owned(),
+            })
+        })
+    }
+}

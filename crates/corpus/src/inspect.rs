@@ -1,0 +1,152 @@
+//! What a bucket holds, decoded, and where each sequence came from.
+
+use std::collections::HashMap;
+
+use serde::Serialize;
+
+use crate::encoder::TextEncoder;
+use crate::error::{Error, Result};
+use crate::plan::Plan;
+use crate::reader::{PieceOrigin, Sequence, StageReader};
+use crate::source::unit;
+use crate::tokenized::Origins;
+
+/// Looks into the buckets of a plan.
+pub struct Inspector<'a> {
+    plan: &'a Plan,
+    encoder: &'a dyn TextEncoder,
+    readers: HashMap<usize, StageReader>,
+    origins: HashMap<u32, Origins>,
+}
+
+impl std::fmt::Debug for Inspector<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inspector").field("plan", &self.plan.digest).finish_non_exhaustive()
+    }
+}
+
+/// A sequence and what it holds.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InspectedSequence {
+    /// Its number in the stage, from 0.
+    pub sequence: usize,
+    /// Its bucket, from 0.
+    pub bucket: u32,
+    /// The step of the stage that takes it, from 0.
+    pub step: u64,
+    /// Input positions that hold nothing.
+    pub padding: u32,
+    /// Its pieces, in order.
+    pub pieces: Vec<InspectedPiece>,
+}
+
+/// A stretch of a document.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InspectedPiece {
+    /// The dataset's name.
+    pub dataset: String,
+    /// The URI of the file.
+    pub file: String,
+    /// Which line or row of the file, from 1; 0 where the file is the document.
+    pub record: u64,
+    /// The record's category.
+    pub category: Option<String>,
+    /// Where the piece begins in the document's ids.
+    pub offset: u32,
+    /// Ids of the piece, the one shared with the piece before included.
+    pub ids: u32,
+    /// Ids of the document.
+    pub document_ids: u32,
+    /// Positions that the loss is taken over.
+    pub targets: u32,
+    /// The piece's ids as text, special ones left out.
+    pub text: String,
+}
+
+impl InspectedPiece {
+    /// `FILE line N`, or the file alone where it is the document.
+    pub fn place(&self) -> String {
+        if self.record == 0 { self.file.clone() } else { format!("{} line {}", self.file, self.record) }
+    }
+}
+
+impl<'a> Inspector<'a> {
+    /// An inspector of a plan. `encoder` is the plan's tokenizer.
+    pub fn new(plan: &'a Plan, encoder: &'a dyn TextEncoder) -> Self {
+        Self { plan, encoder, readers: HashMap::new(), origins: HashMap::new() }
+    }
+
+    /// The numbers of a bucket's sequences in its stage.
+    pub fn bucket(&self, stage: usize, bucket: usize) -> Result<std::ops::Range<usize>> {
+        let buckets = self.plan.stages.get(stage).map(|stage| &stage.buckets[..]).unwrap_or_default();
+        let Some(plan) = buckets.get(bucket) else {
+            return Err(Error::NoBucket { stage, bucket, buckets: buckets.len() });
+        };
+        let first: u64 = buckets[..bucket].iter().map(|bucket| bucket.sequences).sum();
+        Ok(first as usize..(first + plan.sequences) as usize)
+    }
+
+    /// A sequence of a stage.
+    pub fn sequence(&mut self, stage: usize, index: usize) -> Result<InspectedSequence> {
+        let Some(stage_plan) = self.plan.stages.get(stage) else {
+            return Err(Error::NoBucket { stage, bucket: 0, buckets: 0 });
+        };
+        if !self.readers.contains_key(&stage) {
+            self.readers.insert(stage, self.plan.reader(stage)?);
+        }
+        let reader = &self.readers[&stage];
+        let sequence = reader.sequence(index)?;
+        for origin in sequence.origins() {
+            if !self.origins.contains_key(&origin.dataset) {
+                let dataset = &self.plan.datasets[origin.dataset as usize];
+                self.origins.insert(origin.dataset, Origins::open(&self.plan.tokenized_folder(dataset))?);
+            }
+        }
+        let mut pieces = Vec::new();
+        let mut start = 0;
+        for (origin, positions) in sequence.origins().zip(sequence.segments) {
+            let range = start..start + *positions as usize;
+            pieces.push(self.piece(&sequence, origin, range)?);
+            start += *positions as usize;
+        }
+        Ok(InspectedSequence {
+            sequence: index,
+            bucket: sequence.bucket,
+            step: index as u64 / u64::from(stage_plan.batch_sequences.max(1)),
+            padding: self.plan.sequence_length - start as u32,
+            pieces,
+        })
+    }
+
+    fn piece(
+        &self,
+        sequence: &Sequence<'_>,
+        origin: PieceOrigin,
+        range: std::ops::Range<usize>,
+    ) -> Result<InspectedPiece> {
+        let dataset = &self.plan.datasets[origin.dataset as usize];
+        let folder = self.plan.tokenized_folder(dataset);
+        let document = self.origins.get(&origin.dataset).and_then(|origins| origins.get(origin.document));
+        let document = document.ok_or_else(|| Error::damaged(&folder, "it lacks a document of the plan"))?;
+        let ids = range.len() as u32 + 1;
+        let (start, end) = (origin.offset as usize, origin.offset as usize + ids as usize);
+        let span = document.ids.get(start..end).ok_or_else(|| Error::damaged(&folder, "a document is too short"))?;
+        let name = &dataset.files[document.file as usize];
+        let is_file = dataset.files.len() == 1 && dataset.uri.ends_with(name.as_str());
+        let uri = dataset.uri.trim_end_matches('/');
+        let is_text = unit(dataset.format) == crate::error::Unit::File;
+        Ok(InspectedPiece {
+            dataset: dataset.name.clone(),
+            file: if is_file { uri.to_owned() } else { format!("{uri}/{name}") },
+            record: if is_text { 0 } else { document.record },
+            category: document.category.map(str::to_owned),
+            offset: origin.offset,
+            ids,
+            document_ids: document.ids.len() as u32,
+            targets: sequence.labels[range].iter().filter(|label| **label >= 0).count() as u32,
+            text: self.encoder.decode(span),
+        })
+    }
+}
