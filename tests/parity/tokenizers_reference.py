@@ -2,9 +2,10 @@
 
 Usage: tokenizers_reference.py JOBS.json, where JOBS.json holds {"texts": FILE, "jobs": [{"kind", "path", "ids"}...]}.
 FILE has one JSON string a line. "kind" is sentencepiece, transformers (a folder for AutoTokenizer, special tokens in
-text split), tiktoken-qwen or tiktoken-cl100k, or sentencepiece-decode (then "input" names a file of ids and "ids" gets
-JSON strings), or sentencepiece-train (then "path" is the model to write and "options" are the trainer's).
-"ids" is the file to write: for each text the number of ids and the ids, as little-endian 32-bit numbers.
+text split), tiktoken-qwen or tiktoken-cl100k. "ids" is the file to write: for each text the number of ids and the ids, as
+little-endian 32-bit numbers. Other kinds: sentencepiece-ends writes the ends of the ids' texts, in bytes, instead;
+sentencepiece-decode reads a file of ids, "input", and writes a text for each as a line of JSON; sentencepiece-train
+writes a model to "path" with the trainer's "options", and makes every "unused"-th of its pieces unused.
 """
 
 import json
@@ -30,6 +31,17 @@ def write_ids(path, lists):
             file.write(struct.pack(f"<{len(ids) + 1}I", len(ids), *ids))
 
 
+def make_unused(path, every):
+    from sentencepiece import sentencepiece_model_pb2
+
+    model = sentencepiece_model_pb2.ModelProto()
+    model.ParseFromString(open(path, "rb").read())
+    normal = [piece for piece in model.pieces if piece.type == model.SentencePiece.NORMAL]
+    for piece in normal[::every]:
+        piece.type = model.SentencePiece.UNUSED
+    open(path, "wb").write(model.SerializeToString())
+
+
 def run(arguments):
     job, texts_path = arguments
     texts = [json.loads(line) for line in open(texts_path, encoding="utf-8")]
@@ -38,9 +50,17 @@ def run(arguments):
         import sentencepiece
 
     if kind == "sentencepiece-train":
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(texts), model_writer=open(job["path"], "wb"), **job["options"]
-        )
+        lines = (line for text in texts for line in text.split("\n") if line)
+        with open(job["path"], "wb") as file:
+            sentencepiece.SentencePieceTrainer.train(
+                sentence_iterator=lines, model_writer=file, minloglevel=2, **job["options"]
+            )
+        if job.get("unused"):
+            make_unused(job["path"], job["unused"])
+    elif kind == "sentencepiece-ends":
+        processor = sentencepiece.SentencePieceProcessor(model_file=job["path"])
+        encoded = (processor.encode(text, return_type="proto") for text in texts)
+        write_ids(job["ids"], ([piece.end for piece in text.pieces] for text in encoded))
     elif kind == "sentencepiece":
         write_ids(job["ids"], sentencepiece.SentencePieceProcessor(model_file=job["path"]).encode(texts))
     elif kind == "sentencepiece-decode":

@@ -43,7 +43,7 @@ def in_full_precision(model):
 def sequences(stage):
     """The stage's packed sequences in training order."""
     for bucket in plan["stages"][stage]["buckets"]:
-        with pyarrow.memory_map(bucket["path"] if Path(bucket["path"]).is_absolute() else str(run / "prepared" / bucket["path"])) as source:
+        with pyarrow.memory_map(str(run / "prepared" / bucket["file"])) as source:
             for row in pyarrow.ipc.open_file(source).read_all().select(["input_ids", "labels", "segments"]).to_pylist():
                 yield row
 

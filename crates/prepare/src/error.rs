@@ -1,7 +1,5 @@
 //! What can go wrong before the first step.
 
-use std::path::PathBuf;
-
 /// The result of this crate's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -26,24 +24,15 @@ pub enum Error {
     /// The job asks for what cannot be: a sentence that names the field and the remedy.
     #[error("{0}")]
     Job(String),
-    /// A file could not be read or written.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
 }
 
 impl Error {
     /// Whether the user can mend it, so that trying again cannot help.
     pub fn is_users(&self) -> bool {
         match self {
-            Self::Corpus(error) => error.is_users(),
+            Self::Corpus(error) => error.is_user(),
             Self::Store(error) => error.is_users(),
             Self::Tokenizer { .. } | Self::Job(_) => true,
-            Self::Io { source, .. } => source.kind() == std::io::ErrorKind::StorageFull,
         }
     }
 }

@@ -79,11 +79,12 @@ pub(crate) fn measurements(
                 }
             }
         }
-        let measured = measure(&named, &sample).map_err(|source| Error::Tokenizer { field: "spec.tokenizer", source })?;
+        let sample = sample.into_iter().map(Ok::<_, Error>);
+        let measured = measure(&named, sample).map_err(|source| Error::Tokenizer { field: "spec.tokenizer", source })?;
         rows.extend(measured.into_iter().map(|row| Measurement {
             name: row.name,
             language: language.map(str::to_owned),
-            vocabulary: row.vocabulary_size,
+            vocabulary: row.vocabulary,
             tokens_per_character: row.tokens_per_character,
             average_length: row.average_length,
             bytes_per_token: row.bytes_per_token,

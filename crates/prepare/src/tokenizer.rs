@@ -80,7 +80,7 @@ fn base(
             progress(Progress { fraction: None, message: format!("learning a vocabulary of {size}") });
             let learned =
                 learn(all_texts(&datasets, mounts), size as usize, &LearnOptions::default()).map_err(in_error)?;
-            std::fs::create_dir_all(&kept).map_err(|source| Error::Io { path: kept.clone(), source })?;
+            std::fs::create_dir_all(&kept).map_err(|source| palimpsest_store::Error::io("create", &kept, source))?;
             learned.save(&kept).map_err(in_error)?;
         }
         return Tokenizer::open(&kept).map_err(in_error);
@@ -101,7 +101,7 @@ fn model_folder(model: &ModelSource, mounts: &Mounts) -> Result<PathBuf> {
         ));
     };
     let root = Location::parse(&checkpoint.uri, mounts)?.path().to_owned();
-    let entries = std::fs::read_dir(&root).map_err(|source| Error::Io { path: root.clone(), source })?;
+    let entries = std::fs::read_dir(&root).map_err(|source| palimpsest_store::Error::io("read", &root, source))?;
     let steps = entries.filter_map(|entry| {
         let path = entry.ok()?.path();
         let step: u64 = path.file_name()?.to_str()?.strip_prefix("step-")?.parse().ok()?;
@@ -151,7 +151,7 @@ fn key(parts: &[&str], datasets: &[&Dataset], mounts: &Mounts) -> Result<String>
 
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).map_err(|source| Error::Io { path: folder.to_owned(), source })?;
+        std::fs::create_dir_all(folder).map_err(|source| palimpsest_store::Error::io("create", folder, source))?;
     }
     Ok(palimpsest_store::write_atomically(path, bytes)?)
 }

@@ -1,1 +1,26 @@
-//! Stages, schedules, optimizer, checkpoints, the step loop.
+//! Trains a job's stages over its prepared data, resumes at the exact step, and publishes the model.
+
+mod checkpoint;
+mod control;
+mod error;
+mod evaluate;
+mod export;
+mod fingerprint;
+mod job;
+mod optimizer;
+mod publish;
+mod records;
+mod schedule;
+mod setup;
+mod spikes;
+mod step;
+mod summary;
+mod telemetry;
+
+pub use control::{Control, Event, Outcome, Phase, PlannedStage, Progress};
+pub use error::{Error, Result};
+pub use export::export;
+pub use fingerprint::Fingerprint;
+pub use job::{RunContext, run};
+pub use records::{EvaluationRecord, Moment, StepRecord};
+pub use schedule::learning_rate;

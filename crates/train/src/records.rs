@@ -1,0 +1,194 @@
+//! The files of a run folder that grow: a line a step in `metrics.jsonl`, a line a measurement in `evaluations.jsonl`.
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
+use std::marker::PhantomData;
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+
+/// A line of `metrics.jsonl`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StepRecord {
+    /// The step, from 1, over the whole job.
+    pub step: u64,
+    /// The stage's name.
+    pub stage: String,
+    /// The bucket of the step's first sequence, from 0.
+    pub bucket: u32,
+    /// Document tokens of this step.
+    pub tokens: u64,
+    /// Target tokens of this step.
+    pub targets: u64,
+    /// Input positions of this step, padding included.
+    pub slots: u64,
+    /// The sum of the loss over all targets by their number; `null` where it was not a number.
+    pub loss: Option<f64>,
+    /// The norm of the gradient before clipping; `null` where it was not a number.
+    pub grad_norm: Option<f64>,
+    /// The learning rate.
+    pub learning_rate: f64,
+    /// Document tokens of this step by its seconds.
+    pub tokens_per_second: f64,
+    /// Wall time.
+    pub seconds: f64,
+    /// Whether the gradient was scaled down.
+    pub clipped: bool,
+    /// Whether the loss was a spike and the optimizer did not step.
+    pub skipped: bool,
+}
+
+/// A line of `evaluations.jsonl`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EvaluationRecord {
+    /// The steps taken before it.
+    pub step: u64,
+    /// The stage that it follows or falls in; absent before the first.
+    pub stage: Option<String>,
+    /// At which moment.
+    pub when: Moment,
+    /// The evaluation's name.
+    pub name: String,
+    /// The dataset whose held-out documents were read.
+    pub dataset: String,
+    /// Its language.
+    pub language: Option<String>,
+    /// What was measured.
+    #[serde(flatten)]
+    pub score: palimpsest_eval::Score,
+}
+
+/// The moment of a measurement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Moment {
+    /// The model as it came, with its own tokenizer, before its vocabulary was extended.
+    Base,
+    /// Before the first step.
+    JobStart,
+    /// Every so many steps.
+    Interval,
+    /// After a stage's last step.
+    StageEnd,
+    /// After the last step.
+    JobEnd,
+}
+
+/// A record that belongs to a step.
+pub(crate) trait Stepped {
+    fn step(&self) -> u64;
+}
+
+impl Stepped for StepRecord {
+    fn step(&self) -> u64 {
+        self.step
+    }
+}
+
+impl Stepped for EvaluationRecord {
+    fn step(&self) -> u64 {
+        self.step
+    }
+}
+
+/// A file of JSON lines that is cut back to the checkpoint's step when a job goes on.
+#[derive(Debug)]
+pub(crate) struct RecordFile<R> {
+    path: PathBuf,
+    file: File,
+    record: PhantomData<R>,
+}
+
+impl<R: Stepped + Serialize + DeserializeOwned> RecordFile<R> {
+    /// Opens the file, leaving out the records of steps after `step` and a last line that was not finished.
+    pub(crate) fn open_at(path: &Path, step: u64) -> Result<Self> {
+        let in_error = |source| palimpsest_store::Error::io("write", path, source);
+        let kept: Vec<R> = read(path)?.into_iter().filter(|record: &R| record.step() <= step).collect();
+        let mut text = Vec::new();
+        for record in &kept {
+            write_line(&mut text, record).map_err(in_error)?;
+        }
+        palimpsest_store::write_atomically(path, &text)?;
+        let file = OpenOptions::new().append(true).open(path).map_err(in_error)?;
+        Ok(Self { path: path.to_owned(), file, record: PhantomData })
+    }
+
+    /// Appends a line.
+    pub(crate) fn append(&mut self, record: &R) -> Result<()> {
+        let mut line = Vec::new();
+        write_line(&mut line, record)
+            .and_then(|()| self.file.write_all(&line))
+            .map_err(|source| palimpsest_store::Error::io("write", &self.path, source).into())
+    }
+
+    /// All records of the file.
+    pub(crate) fn records(&self) -> Result<Vec<R>> {
+        read(&self.path)
+    }
+}
+
+fn write_line(sink: &mut Vec<u8>, record: &impl Serialize) -> std::io::Result<()> {
+    serde_json::to_writer(&mut *sink, record)?;
+    sink.push(b'\n');
+    Ok(())
+}
+
+/// The records of a file, none where there is no file. A line that was not finished when its writer died is left out.
+fn read<R: DeserializeOwned>(path: &Path) -> Result<Vec<R>> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => return Err(palimpsest_store::Error::io("read", path, source).into()),
+    };
+    let mut records = Vec::new();
+    for line in BufReader::new(file).lines() {
+        let line = line.map_err(|source| palimpsest_store::Error::io("read", path, source))?;
+        match serde_json::from_str(&line) {
+            Ok(record) => records.push(record),
+            Err(_) => break,
+        }
+    }
+    Ok(records)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mk_record(step: u64) -> StepRecord {
+        StepRecord {
+            step,
+            stage: "one".to_owned(),
+            bucket: 0,
+            tokens: 10,
+            targets: 9,
+            slots: 12,
+            loss: Some(1.5),
+            grad_norm: None,
+            learning_rate: 1e-4,
+            tokens_per_second: 5.0,
+            seconds: 2.0,
+            clipped: false,
+            skipped: true,
+        }
+    }
+
+    #[test]
+    fn a_file_is_cut_back_to_the_step_of_the_checkpoint() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        let mut file = RecordFile::open_at(&path, 0).unwrap();
+        for step in 1..=5 {
+            file.append(&mk_record(step)).unwrap();
+        }
+        std::fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"step\": 6, \"sta").unwrap();
+        let mut file = RecordFile::open_at(&path, 3).unwrap();
+        file.append(&mk_record(4)).unwrap();
+        let steps: Vec<u64> = file.records().unwrap().iter().map(|record: &StepRecord| record.step).collect();
+        assert_eq!(steps, [1, 2, 3, 4]);
+    }
+}

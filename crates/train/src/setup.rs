@@ -1,0 +1,114 @@
+//! Makes the model that the first step begins from, and refuses a job that cannot work before anything is written.
+
+use palimpsest_api::{EmbeddingInitialization, ModelSource, Precision, TrainingJob};
+use palimpsest_model::{Config, Decoder, Initialization};
+use palimpsest_prepare::PreparedJob;
+use palimpsest_store::{Location, Mounts};
+use palimpsest_vocab::Tokenizer;
+use tch::{Device, Kind};
+
+use crate::checkpoint;
+use crate::error::{Error, Result};
+
+/// The kinds of the masters and of the passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Kinds {
+    pub(crate) masters: Kind,
+    pub(crate) compute: Kind,
+}
+
+/// Resolves `Auto`: BFloat16 on CUDA, Float32 on a CPU, where bfloat16 may be 100 times slower than float32.
+pub(crate) fn kinds(precision: Precision, device: Device) -> Kinds {
+    match precision {
+        Precision::Auto if device.is_cuda() => Kinds { masters: Kind::Float, compute: Kind::BFloat16 },
+        Precision::BFloat16 => Kinds { masters: Kind::Float, compute: Kind::BFloat16 },
+        Precision::Auto | Precision::Float32 => Kinds { masters: Kind::Float, compute: Kind::Float },
+        Precision::Float64 => Kinds { masters: Kind::Double, compute: Kind::Double },
+    }
+}
+
+/// The model before its vocabulary is extended.
+pub(crate) fn base_model(
+    job: &TrainingJob,
+    mounts: &Mounts,
+    prepared: &PreparedJob,
+    device: Device,
+    kind: Kind,
+) -> Result<Decoder> {
+    let base_tokenizer = prepared.base_tokenizer.as_ref().unwrap_or(&prepared.tokenizer);
+    let model = match &job.spec.model {
+        ModelSource { uri: Some(uri), .. } => Decoder::open(&local(uri, mounts)?, device, kind)?,
+        ModelSource { architecture: Some(architecture), .. } => {
+            let config = architecture_config(architecture, base_tokenizer)?;
+            Decoder::random(&config, job.spec.seed, device, kind)?
+        }
+        ModelSource { checkpoint: Some(source), .. } => {
+            let root = local(&source.uri, mounts)?;
+            let found = checkpoint::newest(&root, source.step, |_| {})?;
+            let Some(found) = found else {
+                let which = source.step.map_or_else(String::new, |step| format!(" of step {step}"));
+                return Err(Error::User(format!(
+                    "spec.model.checkpoint.uri: {} holds no whole checkpoint{which}; name a folder of checkpoints",
+                    root.display()
+                )));
+            };
+            found.model(device, kind)?
+        }
+        ModelSource { .. } => {
+            return Err(Error::User("spec.model: name exactly one of uri, architecture and checkpoint".to_owned()));
+        }
+    };
+    check_vocabulary(&model.config, base_tokenizer, prepared.extension.is_some())?;
+    check_context(&model.config, job.spec.data.sequence_length)?;
+    Ok(model)
+}
+
+/// Appends the rows of the extension, if there is one.
+pub(crate) fn extend_vocabulary(job: &TrainingJob, prepared: &PreparedJob, model: &mut Decoder) -> Result<()> {
+    let Some(extension) = &prepared.extension else { return Ok(()) };
+    let choice = job.spec.tokenizer.as_ref().and_then(|tokenizer| tokenizer.extension.as_ref());
+    let initialization = match choice.map(|extension| extension.embeddings).unwrap_or_default() {
+        EmbeddingInitialization::Mean => Initialization::Mean,
+        EmbeddingInitialization::Random => Initialization::Random,
+    };
+    Ok(model.resize_vocabulary(&extension.sources, initialization, job.spec.seed)?)
+}
+
+pub(crate) fn local(uri: &str, mounts: &Mounts) -> Result<std::path::PathBuf> {
+    Ok(Location::parse(uri, mounts)?.path().to_owned())
+}
+
+/// The architecture's config with the vocabulary and special ids of the tokenizer where it leaves them out.
+fn architecture_config(architecture: &serde_json::Map<String, serde_json::Value>, tokenizer: &Tokenizer) -> Result<Config> {
+    let mut fields = architecture.clone();
+    fields.entry("vocab_size").or_insert_with(|| tokenizer.vocabulary_size().into());
+    for (key, id) in [("bos_token_id", tokenizer.bos()), ("eos_token_id", tokenizer.eos())] {
+        if let Some(id) = id {
+            fields.entry(key).or_insert_with(|| id.into());
+        }
+    }
+    Ok(Config::from_json(&fields, "spec.model.architecture")?)
+}
+
+fn check_vocabulary(config: &Config, tokenizer: &Tokenizer, is_extended: bool) -> Result<()> {
+    let rows = config.vocab_size as usize;
+    let ids = tokenizer.vocabulary_size();
+    if rows < ids || (is_extended && rows != ids) {
+        return Err(Error::User(format!(
+            "spec.tokenizer: the tokenizer has {ids} ids and the model's embedding {rows} rows; give the tokenizer that \
+             the model was trained with"
+        )));
+    }
+    Ok(())
+}
+
+fn check_context(config: &Config, sequence_length: u32) -> Result<()> {
+    let context = config.max_position_embeddings;
+    if i64::from(sequence_length) > context {
+        return Err(Error::User(format!(
+            "spec.data.sequenceLength: {sequence_length} is longer than the model's context of {context} positions \
+             (max_position_embeddings); lower it to at most {context}"
+        )));
+    }
+    Ok(())
+}

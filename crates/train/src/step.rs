@@ -1,0 +1,109 @@
+//! One optimizer step: forward and backward over micro-batches, clip, judge, update.
+
+use std::time::Instant;
+
+use palimpsest_api::Stage;
+use palimpsest_corpus::{Sequence, StageReader};
+use palimpsest_model::{Batch, Decoder, ForwardOptions, Row};
+use tch::Device;
+
+use crate::error::{Error, Result};
+use crate::optimizer::Optimizer;
+use crate::records::StepRecord;
+use crate::schedule::learning_rate;
+use crate::spikes::{SpikeWindow, Verdict};
+
+/// What a step works on.
+pub(crate) struct StepContext<'a> {
+    pub(crate) stage: &'a Stage,
+    pub(crate) reader: &'a StageReader,
+    /// The stage's steps.
+    pub(crate) steps: u64,
+    /// Input positions of a sequence.
+    pub(crate) sequence_length: usize,
+    /// Whether a position attends to its own document alone.
+    pub(crate) document_attention: bool,
+    pub(crate) forward: ForwardOptions,
+    pub(crate) device: Device,
+}
+
+/// Takes step `stage_step` (from 0) of a stage; `step` (from 1) is its number in the job.
+pub(crate) fn take_step(
+    context: &StepContext<'_>,
+    model: &mut Decoder,
+    optimizer: &mut Optimizer,
+    spikes: &mut SpikeWindow,
+    stage_step: u64,
+    step: u64,
+) -> Result<StepRecord> {
+    let started = Instant::now();
+    let batch = u64::from(context.stage.batch.sequences);
+    let first = stage_step * batch;
+    let last = (first + batch).min(context.reader.sequences() as u64);
+    let sequences: Vec<Sequence<'_>> =
+        (first..last).map(|index| context.reader.sequence(index as usize)).collect::<Result<_, _>>()?;
+
+    let targets: u64 = sequences.iter().map(|sequence| count_targets(sequence)).sum();
+    let mut sum = 0.0;
+    for micro_batch in sequences.chunks(context.stage.batch.micro_batch as usize) {
+        let batch = mk_batch(context, micro_batch);
+        sum += model.loss_and_backward(&batch, 1.0 / targets as f64, &context.forward)?.sum;
+    }
+    let loss = sum / targets as f64;
+
+    let clip = optimizer.clip(model, context.stage.optimizer.clip_norm.value())?;
+    let rate = learning_rate(
+        &context.stage.schedule,
+        context.stage.optimizer.learning_rate.value(),
+        stage_step,
+        context.steps,
+    );
+    let verdict = spikes.judge(&context.stage.spikes, loss, clip.norm);
+    match verdict {
+        Verdict::Step | Verdict::StepThough => optimizer.step(model, &context.stage.optimizer, rate)?,
+        Verdict::Skip => {}
+        Verdict::Fail => return Err(spike_error(context.stage, step, loss)),
+    }
+    model.zero_gradients()?;
+
+    let tokens = sequences.iter().map(|sequence| u64::from(sequence.document_tokens)).sum();
+    let seconds = started.elapsed().as_secs_f64();
+    Ok(StepRecord {
+        step,
+        stage: context.stage.name.clone(),
+        bucket: sequences.first().map_or(0, |sequence| sequence.bucket),
+        tokens,
+        targets,
+        slots: sequences.len() as u64 * context.sequence_length as u64,
+        loss: Some(loss).filter(|loss| loss.is_finite()),
+        grad_norm: Some(clip.norm).filter(|norm| norm.is_finite()),
+        learning_rate: rate,
+        tokens_per_second: tokens as f64 / seconds,
+        seconds,
+        clipped: clip.clipped,
+        skipped: verdict == Verdict::Skip,
+    })
+}
+
+fn spike_error(stage: &Stage, step: u64, loss: f64) -> Error {
+    Error::User(format!(
+        "step {step} of stage {}: the loss is {loss}, a spike, and spikes.action is Fail; lower the learning rate, look \
+         at the bucket's documents with `palimpsest data inspect`, or set spikes.action to SkipStep",
+        stage.name
+    ))
+}
+
+fn count_targets(sequence: &Sequence<'_>) -> u64 {
+    sequence.labels.iter().filter(|label| **label >= 0).count() as u64
+}
+
+/// The sequences as one batch, no wider than its longest sequence: padding at the end of all is never computed.
+fn mk_batch(context: &StepContext<'_>, sequences: &[Sequence<'_>]) -> Batch {
+    let rows: Vec<Row<'_>> = sequences
+        .iter()
+        .map(|sequence| Row { input_ids: sequence.input_ids, labels: sequence.labels, segments: sequence.segments })
+        .collect();
+    let width = sequences.iter().map(|sequence| sequence.input_ids.len()).max().unwrap_or(0);
+    let batch = Batch::from_rows(&rows, width, context.device);
+    if context.document_attention { batch } else { batch.attending_to_whole_rows() }
+}

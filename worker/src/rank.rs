@@ -1,0 +1,145 @@
+//! One rank: takes a job from its agent over standard input, runs it, and tells what happens on standard output.
+
+use std::io::{BufRead, Write};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread;
+
+use anyhow::{Context, Result, bail};
+use palimpsest_store::{Mounts, RunFolder};
+use palimpsest_train::{Control, Event, Outcome, Phase, RunContext, run};
+
+use crate::device::parse_device;
+use crate::protocol::{
+    Evaluated, PlannedStage, RankCommand, RankEvent, RankOutcome, RankPhase, RankProgress, RunRequest,
+};
+
+/// Runs one job and exits: 0 when it ended well or was stopped, 2 for what the user can mend, 1 for the rest.
+pub(crate) fn main() -> ExitCode {
+    match run_job() {
+        Ok(code) => code,
+        Err(error) => {
+            send(&RankEvent::Failed { user: false, message: format!("{error:#}") });
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn run_job() -> Result<ExitCode> {
+    let mut first = String::new();
+    std::io::stdin().read_line(&mut first).context("cannot read the job from standard input")?;
+    let command: RankCommand = serde_json::from_str(&first).context("the first line of standard input is not a command")?;
+    let RankCommand::Run(request) = command else {
+        bail!("the first command must be Run");
+    };
+    let context = mk_context(request)?;
+    let control = Arc::new(Control::default());
+    thread::spawn({
+        let control = Arc::clone(&control);
+        move || follow_commands(&control)
+    });
+    match run(&context, &control, &mut |event| send(&translate(event))) {
+        Ok(outcome) => {
+            send(&finished(outcome));
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => {
+            send(&RankEvent::Failed { user: error.is_users(), message: error.to_string() });
+            Ok(ExitCode::from(if error.is_users() { 2 } else { 1 }))
+        }
+    }
+}
+
+fn mk_context(request: RunRequest) -> Result<RunContext> {
+    if request.world != 1 {
+        bail!("this build trains on one rank; world {} was asked for", request.world);
+    }
+    Ok(RunContext {
+        job: request.job,
+        mounts: Mounts { base: request.job_folder, mounts: request.mounts },
+        folder: RunFolder::new(request.output),
+        attempt: request.attempt,
+        device: parse_device(&request.device)?,
+        threads: request.threads,
+    })
+}
+
+/// Takes commands until standard input ends, which means that the agent is gone and so must be this rank.
+fn follow_commands(control: &Control) {
+    for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+        match serde_json::from_str(&line) {
+            Ok(RankCommand::Checkpoint) => control.request_checkpoint(),
+            Ok(RankCommand::Drain) => control.request_drain(),
+            Ok(RankCommand::Abort) => control.request_abort(),
+            Ok(RankCommand::Run(_)) => tracing::warn!("a job is running already"),
+            Err(error) => tracing::warn!(%error, "a command was not understood"),
+        }
+    }
+    control.request_abort();
+}
+
+fn send(event: &RankEvent) {
+    let mut stdout = std::io::stdout().lock();
+    // Without an agent to listen the rank is about to be told to stop; there is nobody else to tell.
+    let _ = serde_json::to_writer(&mut stdout, event).map_err(std::io::Error::from).and_then(|()| stdout.write_all(b"\n"));
+    let _ = stdout.flush();
+}
+
+fn finished(outcome: Outcome) -> RankEvent {
+    match outcome {
+        Outcome::Succeeded { step } => RankEvent::Finished { outcome: RankOutcome::Succeeded, step },
+        Outcome::AlreadyFinished { step } => RankEvent::Finished { outcome: RankOutcome::AlreadyFinished, step },
+        Outcome::Stopped { step } => RankEvent::Finished { outcome: RankOutcome::Stopped, step },
+    }
+}
+
+fn translate(event: Event) -> RankEvent {
+    match event {
+        Event::Phase { phase, fraction, message } => RankEvent::Phase { phase: translate_phase(phase), fraction, message },
+        Event::Planned { steps, tokens, stages } => {
+            let stages = stages.into_iter().map(|stage| PlannedStage {
+                name: stage.name,
+                steps: stage.steps,
+                tokens: stage.tokens,
+                buckets: stage.buckets,
+            });
+            RankEvent::Planned { steps, tokens, stages: stages.collect() }
+        }
+        Event::Step(progress) => RankEvent::Progress(RankProgress {
+            step: progress.step,
+            steps: progress.steps,
+            stage: progress.stage,
+            stage_index: progress.stage_index,
+            stages: progress.stages,
+            bucket: progress.bucket,
+            buckets: progress.buckets,
+            loss: progress.loss,
+            learning_rate: progress.learning_rate,
+            tokens: progress.tokens,
+            tokens_per_second: progress.tokens_per_second,
+            remaining_seconds: progress.remaining_seconds,
+        }),
+        Event::CheckpointCommitted { step } => RankEvent::CheckpointCommitted { step },
+        Event::Evaluated(record) => RankEvent::Evaluated(Evaluated {
+            step: record.step,
+            stage: record.stage,
+            when: format!("{:?}", record.when),
+            name: record.name,
+            dataset: record.dataset,
+            language: record.language,
+            bits_per_byte: record.score.bits_per_byte,
+            documents: record.score.documents,
+        }),
+        Event::Warning(message) => RankEvent::Warning { message },
+    }
+}
+
+fn translate_phase(phase: Phase) -> RankPhase {
+    match phase {
+        Phase::Preparing => RankPhase::Preparing,
+        Phase::Loading => RankPhase::Loading,
+        Phase::Evaluating => RankPhase::Evaluating,
+        Phase::Training => RankPhase::Training,
+        Phase::Exporting => RankPhase::Exporting,
+    }
+}
