@@ -5,14 +5,18 @@
 //! ```
 
 mod decimal;
+mod digest;
 mod load;
+mod schema;
 mod training_job;
 mod uri;
 mod validate;
 mod yaml;
 
 pub use decimal::Decimal;
+pub use digest::{differing_fields, result_digest};
 pub use load::{LoadError, load};
+pub use schema::training_job_schema;
 pub use training_job::*;
 pub use uri::{Scheme, Uri, UriError};
 pub use validate::{Violation, unsupported, validate};

@@ -83,13 +83,16 @@ fn apply(root: &mut Node, assignment: &str) -> Result<(), LoadError> {
     let mut node = root;
     let mut walked = String::new();
     for step in &steps {
-        node =
-            match step {
-                Step::Field(name) => field(node, name)
-                    .map_err(|what| refuse(format!("{walked} is {what} and has no field \"{name}\"")))?,
-                Step::Index(index) => item(node, *index)
-                    .map_err(|what| refuse(format!("{walked} is {what}, so there is no [{index}]")))?,
-            };
+        node = match step {
+            Step::Field(name) => field(node, name).map_err(|what| {
+                refuse(format!("{walked} is {what} and has no field \"{name}\"; write an index or a field that it has"))
+            })?,
+            Step::Index(index) => item(node, *index).map_err(|what| {
+                refuse(format!(
+                    "{walked} is {what}, so there is no [{index}]; count from 0, and write what is absent in the file"
+                ))
+            })?,
+        };
         match step {
             Step::Field(name) if walked.is_empty() => walked.push_str(name),
             Step::Field(name) => walked.push_str(&format!(".{name}")),

@@ -102,13 +102,16 @@ impl Violations {
 
     /// `name` is one of the datasets.
     fn known_dataset(&mut self, field: impl Into<String>, name: &str, datasets: &[crate::Dataset]) {
-        if datasets.iter().any(|dataset| dataset.name == name) {
+        // Where there are none, that alone is said.
+        if datasets.is_empty() || datasets.iter().any(|dataset| dataset.name == name) {
             return;
         }
-        let names: Vec<&str> = datasets.iter().map(|dataset| dataset.name.as_str()).collect();
-        let known =
-            if names.is_empty() { "there are none".to_owned() } else { format!("there is {}", list(&names, "and")) };
-        self.add(field, format!("there is no dataset \"{name}\" in spec.data.datasets; {known}"));
+        let known: Vec<&str> = datasets.iter().map(|dataset| dataset.name.as_str()).collect();
+        let known = list(&known, "or");
+        self.add(
+            field,
+            format!("there is no dataset \"{name}\" in spec.data.datasets; add it there, or write {known}"),
+        );
     }
 }
 

@@ -11,7 +11,7 @@ use crate::load::LoadError;
 
 /// The value that `node` describes.
 pub(crate) fn from_node<T: DeserializeOwned>(node: &Node) -> Result<T, LoadError> {
-    let reader = Reader { node, path: Path::Root };
+    let reader = Reader { node, path: Path::Root, origin: node.origin };
     T::deserialize(reader).map_err(|problem| reader.locate(problem))
 }
 
@@ -56,12 +56,14 @@ impl de::Error for Problem {
 struct Reader<'a> {
     node: &'a Node,
     path: Path<'a>,
+    /// Where its field's name is written, or the node itself where it has none.
+    origin: Origin,
 }
 
 impl<'a> Reader<'a> {
     /// The problem with this node's place, unless it has one.
     fn locate(&self, problem: Problem) -> LoadError {
-        let origin = self.node.origin;
+        let origin = self.origin;
         match problem {
             Problem::Located(error) => *error,
             Problem::MissingField(name) => {
@@ -74,13 +76,11 @@ impl<'a> Reader<'a> {
                 LoadError::new(&path.to_string(), origin, message)
             }
             Problem::UnknownVariant { name, expected } => {
-                let allowed = join(expected, "or");
-                let message = match nearest(&name, expected) {
-                    Some(near) => {
-                        format!("{} {origin} is unknown; did you mean {near}? (It is {allowed})", quoted(&name))
-                    }
-                    None => format!("{} {origin} is unknown; it is {allowed}", quoted(&name)),
+                let hint = match nearest(&name, expected) {
+                    Some(near) => format!(" (did you mean {near}?)"),
+                    None => String::new(),
                 };
+                let message = format!("{} {origin} is unknown; write {}{hint}", quoted(&name), join(expected, "or"));
                 LoadError::new(&self.path.to_string(), origin, message)
             }
             Problem::UnknownField { name, expected } => unknown_field(&name, expected, &self.path, origin),
@@ -91,7 +91,7 @@ impl<'a> Reader<'a> {
     }
 
     fn refuse<T>(&self, message: String) -> Result<T, Problem> {
-        Err(Problem::Located(Box::new(LoadError::new(&self.path.to_string(), self.node.origin, message))))
+        Err(Problem::Located(Box::new(LoadError::new(&self.path.to_string(), self.origin, message))))
     }
 
     fn located<T>(&self, result: Result<T, Problem>) -> Result<T, Problem> {
@@ -101,14 +101,18 @@ impl<'a> Reader<'a> {
     fn scalar(&self, wanted: &str) -> Result<&'a Scalar, Problem> {
         match &self.node.kind {
             NodeKind::Scalar(scalar) => Ok(scalar),
-            _ => self.refuse(format!("{} {} where {wanted} belongs", self.node.describe(), self.node.origin)),
+            _ => self.refuse(format!(
+                "{} {} where {wanted} belongs; write a single value",
+                self.node.describe(),
+                self.origin
+            )),
         }
     }
 
     /// Text, which a number or boolean without quotes is not: `kubectl` would not take it either.
     fn text(&self) -> Result<&'a str, Problem> {
         let scalar = self.scalar("text")?;
-        let (text, origin) = (scalar.text.as_str(), self.node.origin);
+        let (text, origin) = (scalar.text.as_str(), self.origin);
         match scalar.resolve() {
             Resolved::Text(text) => Ok(text),
             // A shell has taken the quotes away.
@@ -128,7 +132,7 @@ impl<'a> Reader<'a> {
 
     fn integer(&self, minimum: i128, maximum: i128) -> Result<i128, Problem> {
         let scalar = self.scalar("a whole number")?;
-        let (text, origin) = (scalar.text.as_str(), self.node.origin);
+        let (text, origin) = (scalar.text.as_str(), self.origin);
         let value = match scalar.resolve() {
             Resolved::Integer(value) => value,
             Resolved::Float(value) if value.fract() == 0.0 && value.abs() < 1e18 => {
@@ -139,7 +143,10 @@ impl<'a> Reader<'a> {
             Resolved::Text(_) if is_quoted_integer(scalar) => {
                 return self.refuse(format!("\"{text}\" is text {origin}; write the number without quotes: {text}"));
             }
-            _ => return self.refuse(format!("{} {origin} is not a whole number", scalar.describe())),
+            _ => {
+                return self
+                    .refuse(format!("{} {origin} is not a whole number; write one, such as 10", scalar.describe()));
+            }
         };
         if value < minimum {
             return self.refuse(format!("{text} {origin} is too small; the smallest possible is {minimum}"));
@@ -206,7 +213,7 @@ impl<'de> de::Deserializer<'de> for Reader<'_> {
                 (_, Ok(value)) => visitor.visit_i64(value),
                 _ => visitor.visit_f64(value as f64),
             },
-            Resolved::Ambiguous(remedy) => return self.refuse(format!("{remedy} ({})", parenthesis(self.node.origin))),
+            Resolved::Ambiguous(remedy) => return self.refuse(format!("{remedy} ({})", parenthesis(self.origin))),
         };
         self.located(result)
     }
@@ -215,9 +222,7 @@ impl<'de> de::Deserializer<'de> for Reader<'_> {
         let scalar = self.scalar("true or false")?;
         match scalar.resolve() {
             Resolved::Bool(value) => visitor.visit_bool(value),
-            _ => {
-                self.refuse(format!("{} {} is not a boolean; write true or false", scalar.describe(), self.node.origin))
-            }
+            _ => self.refuse(format!("{} {} is not a boolean; write true or false", scalar.describe(), self.origin)),
         }
     }
 
@@ -237,15 +242,21 @@ impl<'de> de::Deserializer<'de> for Reader<'_> {
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Problem> {
         match &self.node.kind {
             NodeKind::Sequence(items) => self.located(self.visit_sequence(items, visitor)),
-            _ => self.refuse(format!("{} {} where a list belongs", self.node.describe(), self.node.origin)),
+            _ => self.refuse(format!(
+                "{} {} where a list belongs; write [...], or lines that begin with \"- \"",
+                self.node.describe(),
+                self.origin
+            )),
         }
     }
 
     fn deserialize_tuple<V: Visitor<'de>>(self, length: usize, visitor: V) -> Result<V::Value, Problem> {
         match &self.node.kind {
-            NodeKind::Sequence(items) if items.len() != length => {
-                self.refuse(format!("a list of {} {}, where one of {length} belongs", items.len(), self.node.origin))
-            }
+            NodeKind::Sequence(items) if items.len() != length => self.refuse(format!(
+                "a list of {} {}, where one of {length} belongs; write exactly {length} entries",
+                items.len(),
+                self.origin
+            )),
             _ => self.deserialize_seq(visitor),
         }
     }
@@ -253,7 +264,11 @@ impl<'de> de::Deserializer<'de> for Reader<'_> {
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Problem> {
         match &self.node.kind {
             NodeKind::Mapping(entries) => self.located(self.visit_mapping(entries, Nulls::Kept, visitor)),
-            _ => self.refuse(format!("{} {} where a mapping belongs", self.node.describe(), self.node.origin)),
+            _ => self.refuse(format!(
+                "{} {} where a mapping belongs; write {{NAME: VALUE}}",
+                self.node.describe(),
+                self.origin
+            )),
         }
     }
 
@@ -275,7 +290,7 @@ impl<'de> de::Deserializer<'de> for Reader<'_> {
                 self.located(self.visit_mapping(entries, Nulls::Absent, visitor))
             }
             _ => {
-                let (what, origin) = (self.node.describe(), self.node.origin);
+                let (what, origin) = (self.node.describe(), self.origin);
                 self.refuse(format!("{what} {origin} where a mapping belongs; its fields are {}", join(fields, "and")))
             }
         }
@@ -313,7 +328,7 @@ impl<'de> de::SeqAccess<'de> for Items<'_> {
 
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Problem> {
         let Some((index, node)) = self.items.next() else { return Ok(None) };
-        seed.deserialize(Reader { node, path: Path::Index(self.path, index) }).map(Some)
+        seed.deserialize(Reader { node, path: Path::Index(self.path, index), origin: node.origin }).map(Some)
     }
 }
 
@@ -346,7 +361,12 @@ impl<'de> de::MapAccess<'de> for Fields<'_> {
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Problem> {
         let Some(entry) = self.value.take() else { return Err(de::Error::custom("a value was read before its key")) };
-        seed.deserialize(Reader { node: &entry.value, path: Path::Field(self.path, &entry.key) })
+        // A block begins a line below its name; a scalar is where it is.
+        let origin = match (&entry.value.kind, entry.value.origin) {
+            (NodeKind::Scalar(_), origin) | (_, origin @ Origin::Override) => origin,
+            _ => entry.origin,
+        };
+        seed.deserialize(Reader { node: &entry.value, path: Path::Field(self.path, &entry.key), origin })
     }
 }
 

@@ -18,7 +18,14 @@ pub(crate) fn parse(text: &str, origin: Option<Origin>) -> Result<Node, LoadErro
     for event in Parser::new_from_str(text.strip_prefix('\u{feff}').unwrap_or(text)) {
         let (event, span) = event.map_err(|error| {
             let origin = origin.unwrap_or(Origin::Line(error.marker().line()));
-            LoadError::new("", origin, format!("the YAML is malformed {origin}: {}", error.info()))
+            LoadError::new(
+                "",
+                origin,
+                format!(
+                    "the YAML is malformed {origin}: {}; check the indentation, brackets and quotes there",
+                    error.info()
+                ),
+            )
         })?;
         builder.take(event, span)?;
     }
