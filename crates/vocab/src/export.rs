@@ -151,7 +151,7 @@ pub(crate) fn of_tiktoken(tiktoken: &Tiktoken) -> Value {
         "added_tokens": [],
         "normalizer": normalizer,
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
-            {"type": "Split", "pattern": {"Regex": tiktoken.pattern}, "behavior": "Isolated", "invert": false},
+            {"type": "Split", "pattern": {"Regex": tiktoken.rule.pattern()}, "behavior": "Isolated", "invert": false},
             {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false},
         ]},
         "post_processor": null,

@@ -19,6 +19,7 @@ mod sentencepiece;
 mod tiktoken;
 mod tokenizer;
 mod trie;
+mod words;
 
 pub use error::{Error, Result, TextError};
 pub use extend::{Extension, Piece, extend, read_pieces};

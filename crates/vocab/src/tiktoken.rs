@@ -1,19 +1,14 @@
 //! tiktoken vocabularies: lines of a token's bytes in base64 and its rank, which is its id.
 
 use crate::cache::{Key, WordCache};
-use crate::error::{Error, Result};
 use crate::hash::FastMap;
 use crate::merges::{self, Merge, MergeTable, Merger, Symbol, Target};
 use crate::pool::Pool;
+use crate::words::WordRule;
 use base64::Engine as _;
-use fancy_regex::Regex;
 use std::borrow::Cow;
 use unicode_normalization::char::canonical_combining_class;
 use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc, is_nfc_quick};
-
-const QWEN: &str =
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-const CL100K: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 /// A tiktoken vocabulary with the words it cuts text into.
 #[derive(Clone, Debug)]
@@ -21,10 +16,9 @@ pub(crate) struct Tiktoken {
     /// The file's name and contents.
     pub(crate) name: String,
     pub(crate) file: Vec<u8>,
-    pub(crate) pattern: &'static str,
+    pub(crate) rule: WordRule,
     /// Qwen brings text into Unicode's normal form C first.
     pub(crate) composes: bool,
-    words: Regex,
     /// Tokens by id; ids that there are not are empty.
     pub(crate) tokens: Vec<Vec<u8>>,
     ids: FastMap<Vec<u8>, u32>,
@@ -69,28 +63,27 @@ impl Tiktoken {
             return Err("it lacks some of the 256 single bytes".into());
         }
         let is_digits = |token: &Vec<u8>| token.len() > 1 && token.iter().all(u8::is_ascii_digit);
-        let pattern = if ids.keys().any(is_digits) { CL100K } else { QWEN };
-        let words = Regex::new(pattern).map_err(|error| error.to_string())?;
+        let rule = WordRule { digits: if ids.keys().any(is_digits) { 3 } else { 1 } };
         let (table, pairs) = compile(&tokens, &ids, &bytes);
         let name = name.to_owned();
         let composes = name.to_lowercase().contains("qwen");
-        Ok(Self { name, file, pattern, composes, words, tokens, ids, bytes, table, pairs, pool: Pool::default() })
+        Ok(Self { name, file, rule, composes, tokens, ids, bytes, table, pairs, pool: Pool::default() })
     }
 
     pub(crate) fn vocabulary_size(&self) -> usize {
         self.tokens.len()
     }
 
-    pub(crate) fn encode(&self, text: &str) -> Result<Vec<u32>> {
+    pub(crate) fn encode(&self, text: &str) -> Vec<u32> {
         let mut ids = Vec::with_capacity(text.len() / 3 + 4);
-        self.encode_composed(&self.compose(text), &mut ids)?;
-        Ok(ids)
+        self.encode_composed(&self.compose(text), &mut ids);
+        ids
     }
 
-    pub(crate) fn encode_with_ends(&self, text: &str) -> Result<(Vec<u32>, Vec<u32>)> {
+    pub(crate) fn encode_with_ends(&self, text: &str) -> (Vec<u32>, Vec<u32>) {
         let composed = self.compose(text);
         let mut ids = Vec::new();
-        self.encode_composed(&composed, &mut ids)?;
+        self.encode_composed(&composed, &mut ids);
         let origins = matches!(composed, Cow::Owned(_)).then(|| origins_of_composed(text));
         let mut position = 0;
         let ends = ids.iter().map(|id| {
@@ -101,21 +94,22 @@ impl Tiktoken {
             }
         });
         let ends = ends.collect();
-        Ok((ids, ends))
+        (ids, ends)
     }
 
     fn compose<'a>(&self, text: &'a str) -> Cow<'a, str> {
         if !self.composes || is_nfc(text) { Cow::Borrowed(text) } else { Cow::Owned(text.nfc().collect()) }
     }
 
-    fn encode_composed(&self, text: &str, ids: &mut Vec<u32>) -> Result<()> {
+    fn encode_composed(&self, text: &str, ids: &mut Vec<u32>) {
         self.pool.with(|(merger, cache)| {
-            for word in self.words.find_iter(text) {
-                let word = word.map_err(|error| Error::Encode(error.to_string()))?;
-                self.encode_word(word.as_str().as_bytes(), merger, cache, ids);
+            let mut rest = text;
+            while !rest.is_empty() {
+                let (word, after) = rest.split_at(self.rule.first_word(rest));
+                self.encode_word(word.as_bytes(), merger, cache, ids);
+                rest = after;
             }
-            Ok(())
-        })
+        });
     }
 
     fn encode_word(&self, word: &[u8], merger: &mut Merger, cache: &mut WordCache, ids: &mut Vec<u32>) {
@@ -156,7 +150,7 @@ impl Tiktoken {
     /// Feeds what decides ids to a hash.
     pub(crate) fn hash(&self, hasher: &mut blake3::Hasher) {
         hasher.update(b"tiktoken");
-        hasher.update(self.pattern.as_bytes());
+        hasher.update(self.rule.pattern().as_bytes());
         hasher.update(&[u8::from(self.composes)]);
         hasher.update(&self.file);
     }

@@ -86,7 +86,7 @@ impl Tokenizer {
                 Ok(ids)
             }
             Engine::Json(json) => json.encode(text),
-            Engine::Tiktoken(tiktoken) => tiktoken.encode(text),
+            Engine::Tiktoken(tiktoken) => Ok(tiktoken.encode(text)),
         }
     }
 
@@ -99,7 +99,7 @@ impl Tokenizer {
                 (ids, ends)
             }
             Engine::Json(json) => json.encode_with_ends(text)?,
-            Engine::Tiktoken(tiktoken) => tiktoken.encode_with_ends(text)?,
+            Engine::Tiktoken(tiktoken) => tiktoken.encode_with_ends(text),
         };
         Ok(Encoding { ids, ends })
     }

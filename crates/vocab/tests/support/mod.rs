@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The folder of the unpacked test data, unless it is absent, which fails in CI.
-pub fn data() -> Option<PathBuf> {
+pub(crate) fn data() -> Option<PathBuf> {
     let folder = folder_of("PALIMPSEST_DATA_CACHE", "data");
     there(folder.join("tokenizers").is_dir(), &format!("no test data in {}", folder.display())).then_some(folder)
 }
@@ -27,7 +27,7 @@ fn there(found: bool, reason: &str) -> bool {
 }
 
 /// Every text of these folders of the corpora: prompts and targets.
-pub fn corpus_texts(data: &Path, folders: &[&str]) -> Vec<String> {
+pub(crate) fn corpus_texts(data: &Path, folders: &[&str]) -> Vec<String> {
     let mut texts = Vec::new();
     for folder in folders {
         let mut files: Vec<_> =
@@ -45,19 +45,76 @@ pub fn corpus_texts(data: &Path, folders: &[&str]) -> Vec<String> {
 }
 
 /// Strings of every kind that a tokenizer may stumble over.
-pub fn fuzzed(count: u64) -> Vec<String> {
+pub(crate) fn fuzzed(count: u64) -> Vec<String> {
     const SPECIAL: [&str; 28] = [
-        "<s>", "</s>", "<unk>", "<0x0A>", "<0xE4>", "▁", "▁▁", " ", "  ", "\n", "\r\n", "\t", "\0", "\u{FEFF}", "\u{200B}",
-        "\u{200D}", "\u{3000}", "\u{A0}", "<|endoftext|>", "é", "e\u{301}", "ﬁ", "①", "Ⅷ", "\u{FFFD}", "\u{2585}", "ﷺ", "가",
+        "<s>",
+        "</s>",
+        "<unk>",
+        "<0x0A>",
+        "<0xE4>",
+        "▁",
+        "▁▁",
+        " ",
+        "  ",
+        "\n",
+        "\r\n",
+        "\t",
+        "\0",
+        "\u{FEFF}",
+        "\u{200B}",
+        "\u{200D}",
+        "\u{3000}",
+        "\u{A0}",
+        "<|endoftext|>",
+        "é",
+        "e\u{301}",
+        "ﬁ",
+        "①",
+        "Ⅷ",
+        "\u{FFFD}",
+        "\u{2585}",
+        "ﷺ",
+        "가",
     ];
     const WORDS: [&str; 20] = [
-        "the", "The", "hello", "world", "return", "function", "中国", "人民", "我们", "的", "哈哈哈", "的的的", "。", "，",
-        "don't", "I'LL", "2024", "3.14", "tokenization", "Привет",
+        "the",
+        "The",
+        "hello",
+        "world",
+        "return",
+        "function",
+        "中国",
+        "人民",
+        "我们",
+        "的",
+        "哈哈哈",
+        "的的的",
+        "。",
+        "，",
+        "don't",
+        "I'LL",
+        "2024",
+        "3.14",
+        "tokenization",
+        "Привет",
     ];
     const SCRIPTS: [(u32, u32); 16] = [
-        (0x20, 0x7E), (0x20, 0x7E), (0x4E00, 0x9FA5), (0x4E00, 0x4FFF), (0x3040, 0x30FF), (0xAC00, 0xD7A3), (0x400, 0x4FF),
-        (0x600, 0x6FF), (0x900, 0x97F), (0x1F300, 0x1FAFF), (0, 0x1F), (0xFF00, 0xFFEF), (0x2000, 0x206F), (0x300, 0x36F),
-        (0x80, 0x24F), (0x20000, 0x2A6DF),
+        (0x20, 0x7E),
+        (0x20, 0x7E),
+        (0x4E00, 0x9FA5),
+        (0x4E00, 0x4FFF),
+        (0x3040, 0x30FF),
+        (0xAC00, 0xD7A3),
+        (0x400, 0x4FF),
+        (0x600, 0x6FF),
+        (0x900, 0x97F),
+        (0x1F300, 0x1FAFF),
+        (0, 0x1F),
+        (0xFF00, 0xFFEF),
+        (0x2000, 0x206F),
+        (0x300, 0x36F),
+        (0x80, 0x24F),
+        (0x20000, 0x2A6DF),
     ];
     let strings = (0..count).map(|index| {
         let mut random = Stream::new(1, "fuzzed strings", &[index]);
@@ -97,7 +154,7 @@ fn any_character(random: &mut Stream, first: u32, last: u32) -> char {
 }
 
 /// The reference libraries: runs `tests/parity/tokenizers_reference.py` and exchanges files with it.
-pub struct Reference {
+pub(crate) struct Reference {
     python: PathBuf,
     folder: tempfile::TempDir,
     runs: usize,
@@ -105,24 +162,40 @@ pub struct Reference {
 
 impl Reference {
     /// The reference, unless its Python environment is absent, which fails in CI.
-    pub fn new() -> Option<Self> {
+    pub(crate) fn new() -> Option<Self> {
         let python = folder_of("PALIMPSEST_VENV", "venv").join("bin/python");
-        there(python.exists(), &format!("no {}", python.display()))
-            .then(|| Self { python, folder: tempfile::tempdir().unwrap(), runs: 0 })
+        there(python.exists(), &format!("no {}", python.display())).then(|| Self {
+            python,
+            folder: tempfile::tempdir().unwrap(),
+            runs: 0,
+        })
     }
 
     /// A folder that lives as long as the reference.
-    pub fn folder(&self, name: &str) -> PathBuf {
+    pub(crate) fn folder(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// Sets the texts.
-    pub fn texts(&mut self, texts: &[String]) {
+    pub(crate) fn texts(&mut self, texts: &[String]) {
         write_texts(&self.folder("texts.jsonl"), texts);
     }
 
     /// Runs jobs of a kind, a path, and further fields; returns the ids that each gives the texts.
-    pub fn run<'a>(&mut self, jobs: impl Iterator<Item = (&'a str, &'a Path, Value)>) -> Vec<Vec<Vec<u32>>> {
+    pub(crate) fn run<'a>(&mut self, jobs: impl Iterator<Item = (&'a str, &'a Path, Value)>) -> Vec<Vec<Vec<u32>>> {
+        self.run_jobs(jobs).iter().map(|path| if path.exists() { read_ids(path) } else { Vec::new() }).collect()
+    }
+
+    /// As `run`, for jobs that write texts.
+    pub(crate) fn run_texts<'a>(&mut self, jobs: impl Iterator<Item = (&'a str, &'a Path, Value)>) -> Vec<Vec<String>> {
+        let read = |path: &PathBuf| {
+            let file = std::fs::read_to_string(path).unwrap();
+            file.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        };
+        self.run_jobs(jobs).iter().map(read).collect()
+    }
+
+    fn run_jobs<'a>(&mut self, jobs: impl Iterator<Item = (&'a str, &'a Path, Value)>) -> Vec<PathBuf> {
         self.runs += 1;
         let mut outputs = Vec::new();
         let mut list = Vec::new();
@@ -138,12 +211,18 @@ impl Reference {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/parity/tokenizers_reference.py");
         let output = Command::new(&self.python).arg(script).arg(work).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        outputs.iter().map(|path| if path.exists() { read_ids(path) } else { Vec::new() }).collect()
+        outputs
     }
 }
 
+/// Writes lists of ids as the script reads them.
+pub(crate) fn write_ids(path: &Path, lists: &[Vec<u32>]) {
+    let numbers = lists.iter().flat_map(|ids| std::iter::once(ids.len() as u32).chain(ids.iter().copied()));
+    std::fs::write(path, numbers.flat_map(u32::to_le_bytes).collect::<Vec<u8>>()).unwrap();
+}
+
 /// Writes a JSON string a line.
-pub fn write_texts(path: &Path, texts: &[String]) {
+pub(crate) fn write_texts(path: &Path, texts: &[String]) {
     let lines: String = texts.iter().map(|text| format!("{}\n", Value::from(text.as_str()))).collect();
     std::fs::write(path, lines).unwrap();
 }
