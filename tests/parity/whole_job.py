@@ -22,21 +22,12 @@ torch.manual_seed(0)
 
 
 def in_full_precision(model):
-    """transformers computes norms and rotary angles in float32 whatever the weights: here they follow the weights."""
+    """transformers computes norms in float32 whatever the weights: here they follow the weights."""
     for module in model.modules():
         if type(module).__name__ == "LlamaRMSNorm":
             def norm(x, module=module):
                 return module.weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + module.variance_epsilon))
             module.forward = norm
-        if type(module).__name__ == "LlamaRotaryEmbedding":
-            def rotary(x, position_ids, module=module):
-                angles = position_ids[..., None].to(x.dtype) * module.inv_freq.to(x.dtype)
-                angles = torch.cat((angles, angles), -1)
-                return angles.cos(), angles.sin()
-            dim = model.config.hidden_size // model.config.num_attention_heads
-            theta = model.config.rope_parameters["rope_theta"]
-            module.inv_freq = 1.0 / theta ** (torch.arange(0, dim, 2, dtype=torch.float64) / dim)
-            module.forward = rotary
     return model
 
 

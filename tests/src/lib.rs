@@ -69,8 +69,16 @@ pub fn read_json_lines(path: &Path) -> Vec<Value> {
 /// A job of seconds: a tiny model from random weights over two of the example corpora, in two stages.
 pub const SMALL_JOB: &str = include_str!("small_job.yaml");
 
-/// Writes a job file into a folder, with the example corpora's folder in the place of `CORPORA`.
+/// Writes a job file into a folder, with the example corpora's folder in the place of `CORPORA`, and beside it
+/// `questions.jsonl`, sums as question-answer pairs.
 pub fn write_job(folder: &Path, yaml: &str) -> PathBuf {
+    let sums = (0..40).flat_map(|one| (0..40).map(move |other| (one, other)));
+    let questions: String = sums
+        .map(|(one, other)| {
+            format!("{{\"source\": \"What is {one} plus {other}?\\n\", \"target\": \"{one} plus {other} is {}.\"}}\n", one + other)
+        })
+        .collect();
+    std::fs::write(folder.join("questions.jsonl"), questions).unwrap_or_else(|error| panic!("{error}"));
     let corpora = repository().join("examples/corpora");
     let path = folder.join("job.yaml");
     let text = yaml.replace("CORPORA", &corpora.to_string_lossy());

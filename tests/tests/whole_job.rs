@@ -12,7 +12,7 @@ const JOB: &str = include_str!("../src/parity_job.yaml");
 fn largest_difference(ours: &Path, theirs: &Path, field: &str) -> f64 {
     let (ours, theirs) = (read_json_lines(ours), read_json_lines(theirs));
     assert_eq!(ours.len(), theirs.len());
-    assert_eq!(ours.len(), 200);
+    assert!(ours.len() >= 200, "{} steps", ours.len());
     let differences = ours.iter().zip(&theirs).map(|(ours, theirs)| {
         let (ours, theirs) = (ours[field].as_f64().unwrap(), theirs[field].as_f64().unwrap());
         (ours - theirs).abs() / theirs.abs().max(1e-12)
