@@ -145,7 +145,7 @@ impl Error {
     }
 
     /// Whether the user can mend it, so that trying again as it is cannot help.
-    pub fn is_user(&self) -> bool {
+    pub fn is_users(&self) -> bool {
         match self {
             Self::Io { source, .. } => matches!(
                 source.kind(),

@@ -15,6 +15,7 @@ mod arrow_file;
 mod certificate;
 mod compile;
 mod digest;
+mod documents;
 mod encoder;
 mod error;
 mod held_out;
@@ -33,6 +34,7 @@ mod texts;
 mod tokenized;
 
 pub use certificate::{Amount, Certificate, DatasetCertificate, PackingTotals, StageCertificate};
+pub use documents::documents;
 pub use encoder::{EncoderError, TextEncoder};
 pub use error::{Error, Place, RecordProblem, Result, Unit};
 pub use held_out::{HeldOut, HeldOutDocument};

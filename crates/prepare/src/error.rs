@@ -30,7 +30,7 @@ impl Error {
     /// Whether the user can mend it, so that trying again cannot help.
     pub fn is_users(&self) -> bool {
         match self {
-            Self::Corpus(error) => error.is_user(),
+            Self::Corpus(error) => error.is_users(),
             Self::Store(error) => error.is_users(),
             Self::Tokenizer { .. } | Self::Job(_) => true,
         }

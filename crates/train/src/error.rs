@@ -59,7 +59,7 @@ impl Error {
         match self {
             Self::User(_) | Self::Vocab(_) | Self::MissingMoment { .. } => true,
             Self::Prepare(error) => error.is_users(),
-            Self::Corpus(error) => error.is_user(),
+            Self::Corpus(error) => error.is_users(),
             Self::Model(error) => error.is_users(),
             Self::Store(error) => error.is_users(),
             Self::Events(_) | Self::Torch(_) | Self::Tensor(_) | Self::Aborted => false,
