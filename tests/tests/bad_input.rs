@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use palimpsest_tests::{SMALL_JOB, run, succeed, write_job};
+use palimpsest_tests::{SMALL_JOB, repository, run, succeed, write_job};
 
 /// Runs a job and expects exit code 2 with one sentence on standard error that holds all of `expected`.
 fn refused(folder: &Path, yaml: &str, expected: &[&str]) {
@@ -101,6 +101,7 @@ fn a_weight_of_zero() {
 fn a_budget_that_no_data_can_fill_names_the_largest_that_fits() {
     let folder = tempfile::tempdir().unwrap();
     let yaml = with_dataset(folder.path(), &records(200)).replace("tokens: 20000", "tokens: 20000000");
+    let yaml = yaml.replace("vocabularySize: 512", "vocabularySize: 300");
     refused(folder.path(), &yaml, &["recipes", "maxRepeats"]);
 }
 
@@ -142,7 +143,10 @@ fn a_tensor_of_the_wrong_shape_is_named() {
 fn a_tokenizer_that_does_not_match_the_model() {
     let folder = tempfile::tempdir().unwrap();
     let yaml = from_model(folder.path(), |_| {});
-    let yaml = yaml.replace("  data:\n", "  tokenizer:\n    learn: {vocabularySize: 600, from: [recipes]}\n  data:\n");
+    let yaml = yaml.replace("  data:\n", "  tokenizer: {uri: \"file://other\"}\n  data:\n");
+    let (text, other) = (repository().join("examples/corpora/en/recipes.jsonl"), folder.path().join("other"));
+    let paths = ["--output", other.to_str().unwrap(), text.to_str().unwrap()];
+    succeed(&[&["tokenizer", "learn", "--size", "600"], paths.as_slice()].concat());
     refused(folder.path(), &yaml, &["spec.tokenizer", "600", "512"]);
 }
 

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use palimpsest_tests::{SMALL_JOB, palimpsest, read_json_lines, run, succeed, write_job};
+use palimpsest_tests::{ONE_THREAD, SMALL_JOB, palimpsest, read_json_lines, run, succeed, write_job};
 
 fn weights(folder: &Path) -> Vec<u8> {
     std::fs::read(folder.join("model/model.safetensors")).unwrap()
@@ -18,7 +18,7 @@ fn losses(folder: &Path) -> Vec<(u64, f64)> {
 /// Starts a run and waits until it has told of some step of its.
 fn start_until_step(job: &Path, output: &Path, step: u64) -> Child {
     let arguments = [job.to_str().unwrap(), "--output", output.to_str().unwrap()];
-    let mut child = palimpsest().arg("run").args(arguments).stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = palimpsest().arg("run").args(arguments).args(ONE_THREAD).stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let metrics = output.join("metrics.jsonl");
     while std::fs::read_to_string(&metrics).map_or(0, |text| text.lines().count() as u64) < step {
         assert!(child.try_wait().unwrap().is_none(), "the run ended before step {step}");

@@ -122,11 +122,22 @@ fn datasets<'a>(job: &'a TrainingJob, names: &[String]) -> Result<Vec<&'a Datase
     names.iter().map(find).collect()
 }
 
+/// The documents of all datasets; one that has none is an error.
 fn all_texts<'a>(datasets: &'a [&'a Dataset], mounts: &'a Mounts) -> impl Iterator<Item = Result<String, CorpusError>> + 'a {
-    datasets.iter().flat_map(move |dataset| match texts(dataset, mounts) {
-        Ok(texts) => Box::new(texts) as Box<dyn Iterator<Item = Result<String, CorpusError>>>,
-        Err(error) => Box::new(std::iter::once(Err(error))),
+    datasets.iter().flat_map(move |dataset| -> Box<dyn Iterator<Item = Result<String, CorpusError>>> {
+        match texts(dataset, mounts).map(Iterator::peekable) {
+            Ok(mut texts) if texts.peek().is_some() => Box::new(texts),
+            Ok(_) => Box::new(std::iter::once(Err(empty(dataset, mounts)))),
+            Err(error) => Box::new(std::iter::once(Err(error))),
+        }
     })
+}
+
+fn empty(dataset: &Dataset, mounts: &Mounts) -> CorpusError {
+    match Location::parse(&dataset.uri, mounts) {
+        Ok(location) => CorpusError::EmptyDataset { dataset: dataset.name.clone(), path: location.path().to_owned() },
+        Err(error) => error.into(),
+    }
 }
 
 /// A digest of the datasets' content, of how they are read, and of what is learned from them.
