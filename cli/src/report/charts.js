@@ -146,7 +146,7 @@ function drawn(element, draw) {
   const redraw = () => { if (width > 0) element.replaceChildren(...[draw(width)].flat()); };
   new ResizeObserver(() => {
     const now = Math.floor(element.clientWidth);
-    if (now !== width) { width = now; redraw(); }
+    if (now !== width) { width = now; requestAnimationFrame(redraw); }
   }).observe(element);
   return redraw;
 }

@@ -31,6 +31,8 @@ struct Row {
     documents: u64,
     bits_per_byte: Vec<Option<f64>>,
     loss: Vec<Option<f64>>,
+    #[serde(skip)]
+    tokens: Vec<u64>,
 }
 
 /// How held-out text of a language fared over the job: all its datasets together, by their bytes.
@@ -40,9 +42,11 @@ pub(super) struct LanguageChange {
     pub(super) language: String,
     /// Bits per byte at each moment; `None` where a dataset was not measured.
     pub(super) bits_per_byte: Vec<Option<f64>>,
-    /// The first of them.
+    /// Nats per token at each moment, its datasets weighted by their tokens.
+    pub(super) loss: Vec<Option<f64>>,
+    /// The first of its bits per byte.
     pub(super) before: f64,
-    /// The last of them.
+    /// The last of its bits per byte.
     pub(super) after: f64,
     /// `after / before - 1`; `None` with a single measurement.
     pub(super) change: Option<f64>,
@@ -71,6 +75,7 @@ impl Evaluations {
             });
             evaluations.rows[index].bits_per_byte[place] = Some(record.bits_per_byte);
             evaluations.rows[index].loss[place] = Some(record.loss);
+            evaluations.rows[index].tokens[place] = record.tokens;
         }
         evaluations
     }
@@ -87,18 +92,24 @@ impl Evaluations {
 
     fn language(&self, language: &str) -> Option<LanguageChange> {
         let rows: Vec<&Row> = self.rows.iter().filter(|row| row.language.as_deref() == Some(language)).collect();
-        let bytes: u64 = rows.iter().map(|row| row.bytes).sum();
-        let at = |moment: usize| {
-            let bits = rows.iter().map(|row| Some(row.bits_per_byte[moment]? * row.bytes as f64));
-            Some(bits.sum::<Option<f64>>()? / bytes as f64)
-        };
-        let bits_per_byte: Vec<Option<f64>> = (0..self.moments.len()).map(at).collect();
+        let bits_at = |moment: usize| mean(rows.iter().map(|row| Some((row.bits_per_byte[moment]?, row.bytes))));
+        let loss_at = |moment: usize| mean(rows.iter().map(|row| Some((row.loss[moment]?, row.tokens[moment]))));
+        let bits_per_byte: Vec<Option<f64>> = (0..self.moments.len()).map(bits_at).collect();
+        let loss = (0..self.moments.len()).map(loss_at).collect();
         let before = bits_per_byte.iter().find_map(|bits| *bits)?;
         let after = bits_per_byte.iter().rev().find_map(|bits| *bits)?;
         let measured = bits_per_byte.iter().flatten().count();
         let change = (measured > 1).then(|| after / before - 1.0);
-        Some(LanguageChange { language: language.to_owned(), bits_per_byte, before, after, change })
+        Some(LanguageChange { language: language.to_owned(), bits_per_byte, loss, before, after, change })
     }
+}
+
+/// The mean of values by their weights; none where a value is missing.
+fn mean(values: impl Iterator<Item = Option<(f64, u64)>>) -> Option<f64> {
+    let values = values.collect::<Option<Vec<_>>>()?;
+    let weight: u64 = values.iter().map(|(_, weight)| weight).sum();
+    let sum: f64 = values.iter().map(|(value, weight)| value * *weight as f64).sum();
+    (weight > 0).then(|| sum / weight as f64)
 }
 
 impl Row {
@@ -111,6 +122,7 @@ impl Row {
             documents: record.documents,
             bits_per_byte: vec![None; moments],
             loss: vec![None; moments],
+            tokens: vec![0; moments],
         }
     }
 }
@@ -148,6 +160,7 @@ mod tests {
         let languages = evaluations.languages();
         assert_eq!(languages[0].language, "zh");
         assert_eq!(languages[0].bits_per_byte, [Some(2.5), Some(1.25)]);
+        assert_eq!(languages[0].loss, [Some(1.0), Some(1.0)]);
         assert_eq!(languages[0].change, Some(-0.5));
         assert_eq!(languages[1].language, "en");
         assert!((languages[1].change.unwrap() - 0.05).abs() < 1e-12);

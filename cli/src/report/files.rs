@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use palimpsest_corpus::Plan;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -12,10 +13,10 @@ use serde_json::Value;
 /// What a run folder holds; all but the metrics may be missing while the run goes on.
 #[derive(Debug)]
 pub(super) struct RunFiles {
-    folder_name: String,
+    name: String,
     pub(super) metrics: Vec<Step>,
     pub(super) evaluations: Vec<Evaluation>,
-    pub(super) plan: Option<Value>,
+    pub(super) plan: Option<Plan>,
     pub(super) telemetry: Option<Value>,
     pub(super) summary: Option<Summary>,
 }
@@ -75,6 +76,17 @@ pub(super) struct Summary {
     rest: serde_json::Map<String, Value>,
 }
 
+/// What the report needs of `job.json`.
+#[derive(Debug, Deserialize)]
+struct Job {
+    metadata: Metadata,
+}
+
+#[derive(Debug, Deserialize)]
+struct Metadata {
+    name: String,
+}
+
 impl RunFiles {
     /// Reads a run folder.
     pub(super) fn read(folder: &Path) -> Result<Self> {
@@ -82,25 +94,23 @@ impl RunFiles {
         if !metrics.exists() {
             bail!("{} holds no metrics.jsonl: name the folder of a run that has begun to train", folder.display());
         }
-        let name = folder.canonicalize().ok().and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
+        let summary: Option<Summary> = read_json(&folder.join("summary.json"))?;
+        let job: Option<Job> = read_json(&folder.join("job.json"))?;
+        let named = summary.as_ref().map(|summary| summary.job.clone()).or(job.map(|job| job.metadata.name));
+        let folder_name = || Some(folder.canonicalize().ok()?.file_name()?.to_string_lossy().into_owned());
         Ok(Self {
-            folder_name: name.unwrap_or_else(|| "run".to_owned()),
+            name: named.or_else(folder_name).unwrap_or_else(|| "run".to_owned()),
             metrics: read_lines(&metrics)?,
             evaluations: read_lines(&folder.join("evaluations.jsonl"))?,
             plan: read_json(&folder.join("plan.json"))?,
             telemetry: read_json(&folder.join("telemetry.json"))?,
-            summary: read_json(&folder.join("summary.json"))?,
+            summary,
         })
     }
 
-    /// The job's name, or the folder's while there is no summary.
+    /// The job's name, or the folder's where no file tells it.
     pub(super) fn job(&self) -> &str {
-        self.summary.as_ref().map_or(&self.folder_name, |summary| &summary.job)
-    }
-
-    /// The digest of the plan.
-    pub(super) fn plan_digest(&self) -> Option<&str> {
-        self.plan.as_ref()?.get("digest")?.as_str()
+        &self.name
     }
 }
 

@@ -27,7 +27,7 @@ use self::evaluation::{Evaluations, LanguageChange};
 use self::files::{RunFiles, Summary};
 
 /// The page that reports the run in `run_folder`, finished or not; only `metrics.jsonl` has to be there.
-pub fn render(run_folder: &Path) -> anyhow::Result<String> {
+pub(crate) fn render(run_folder: &Path) -> anyhow::Result<String> {
     let files = RunFiles::read(run_folder)?;
     let report = Report::new(&files);
     page::render(&report)
@@ -52,7 +52,7 @@ struct Report<'a> {
     evaluations: Evaluations,
     stages: Vec<StageFigures>,
     datasets: Vec<DatasetFigures>,
-    certificate: Option<Certificate>,
+    certificate: Option<Certificate<'a>>,
     /// `telemetry.json`'s.
     new_tokens: Option<&'a Value>,
     summary: Option<&'a Summary>,
@@ -81,7 +81,7 @@ impl<'a> Report<'a> {
             datasets: data::datasets(files),
             certificate: data::certificate(files),
             new_tokens: files.telemetry.as_ref().and_then(|telemetry| telemetry.get("newTokens")),
-            plan_digest: files.plan_digest(),
+            plan_digest: files.plan.as_ref().map(|plan| plan.digest.as_str()),
             summary: files.summary.as_ref(),
             evaluations,
             stages,

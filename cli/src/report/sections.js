@@ -59,7 +59,7 @@ function section(id, title, notes, ...body) {
 
 function table(caption, heads, rows) {
   return h("div", { class: "scroll" }, h("table", {}, caption ? h("caption", {}, caption) : null,
-    h("thead", {}, h("tr", {}, heads.map((head) => h("th", { scope: "col", class: head.text ? "text" : null }, head.name || head)))),
+    h("thead", {}, h("tr", {}, heads.map((head) => h("th", { scope: "col", class: head.kind ?? null }, head.name || head)))),
     h("tbody", {}, rows)));
 }
 
@@ -97,7 +97,7 @@ function facts() {
   const fact = (name, value, more) => h("div", {}, h("dt", {}, name), h("dd", {}, value, more ? h("small", {}, ` ${more}`) : null));
   const total = report.steps || 1;
   return h("dl", { class: "facts" },
-    fact("Tokens trained on", format.short(report.tokens), report.certificate ? `fill ${format.percent(report.certificate.fill)}` : null),
+    fact("Tokens trained on", format.short(report.tokens), report.certificate ? `fill ${format.percent(report.certificate.total.fill)}` : null),
     fact("Time in steps", format.duration(report.seconds)),
     fact("Tokens per second", format.integer(report.tokensPerSecond)),
     fact("Steps", format.integer(report.steps)),
@@ -209,7 +209,7 @@ function bucketRow(bucket, most, lit) {
   const bar = h("div", { class: "stack", style: `width:${(100 * total / most).toFixed(2)}%` }, shares.map((share) =>
     lit(tip(h("i", { style: `flex-grow:${share.tokens}`, colour: shades(share.dataset) }), `${share.dataset}\n${format.integer(share.tokens)} tokens, ${format.percent(share.tokens / total)} of the bucket`), share.dataset)));
   return h("div", { class: "bucket-row" }, h("span", { class: "label" }, "Bucket ", h("b", {}, String(bucket.bucket + 1))), bar,
-    tip(h("span", { class: "mix" }, mix), `${format.integer(bucket.documentTokens)} document tokens\n${format.integer(bucket.sequences)} sequences, fill ${format.percent(bucket.documentTokens / bucket.slots)}\nsteps ${format.integer(bucket.firstStep)} to ${format.integer(bucket.lastStep)}`));
+    tip(h("span", { class: "mix" }, mix), `${format.integer(bucket.documentTokens)} document tokens\n${format.integer(bucket.sequences)} sequences, fill ${format.percent(1 - bucket.padding / bucket.slots)}\nsteps ${format.integer(bucket.firstStep)} to ${format.integer(bucket.lastStep)}`));
 }
 
 const languageOf = (name) => report.datasets.find((dataset) => dataset.name === name)?.language ?? null;
@@ -234,8 +234,7 @@ function datasetSection() {
     const members = report.datasets.filter((dataset) => dataset.language === language);
     const figures = { tokens: members.reduce((sum, member) => sum + member.tokens, 0), epochs: epochsOf(members), stages: [] };
     const together = report.languages.find((each) => each.language === language);
-    const weigh = (key) => moments.map((_, index) => weighted(all.filter((each) => each.language === language), key, index));
-    rows.push(row(cells(languageName(language), swatch(inkOf(language)), together ? together.bitsPerByte : [], weigh("loss"), figures, inkOf(language)), "group"));
+    rows.push(row(cells(languageName(language), swatch(inkOf(language)), together?.bitsPerByte ?? [], together?.loss ?? [], figures, inkOf(language)), "group"));
     for (const member of members) {
       const measured = all.find((each) => each.dataset === member.name) || { bitsPerByte: [], loss: [] };
       rows.push(row(cells(member.name, null, measured.bitsPerByte, measured.loss, member, inkOf(language)), "member"));
@@ -245,7 +244,7 @@ function datasetSection() {
     const measured = all.find((each) => each.dataset === member.name) || { bitsPerByte: [], loss: [] };
     rows.push(row(cells(member.name, null, measured.bitsPerByte, measured.loss, member, "var(--slate)")));
   }
-  const heads = ["Dataset", "Bits per byte, base", h("span", {}, "Bits per byte, now", h("span", { class: "ghosted" })), "Change", "Held-out loss, start → now", "Tokens", "Epochs", "Training loss by stage"];
+  const heads = ["Dataset", "Bits per byte, base", { name: "Bits per byte, now", kind: "barred" }, "Change", "Held-out loss, start → now", "Tokens", "Epochs", "Training loss by stage"];
   const shown = rows.some((each) => each.lastChild.textContent !== "–") ? heads : heads.slice(0, -1);
   if (shown !== heads) rows.forEach((each) => each.lastChild.remove());
   return section("datasets", "Datasets", ["What was trained on, and what became of the held-out part of each, against the base model.",
@@ -263,13 +262,6 @@ const trainingLoss = (figures) => {
 function epochsOf(members) {
   const there = members.reduce((sum, member) => sum + (member.epochs > 0 ? member.tokens / member.epochs : 0), 0);
   return there > 0 ? members.reduce((sum, member) => sum + member.tokens, 0) / there : 0;
-}
-
-function weighted(rows, key, index) {
-  const known = rows.filter((each) => isNumber(each[key][index]));
-  const tokens = known.map((each) => each.bitsPerByte[index] * each.bytes / each.loss[index] || 0);
-  const sum = tokens.reduce((total, value) => total + value, 0);
-  return known.length && sum ? known.reduce((total, each, place) => total + each[key][index] * tokens[place], 0) / sum : null;
 }
 
 // New tokens
@@ -319,7 +311,7 @@ function tokenizerSection() {
       format.fixed(each.averageLength, 1), format.fixed(each.bytesPerToken, 2), format.integer(each.unused)], isFirst ? "group-start" : "follow");
   });
   return section("tokenizer", "Tokenizer", ["Fewer tokens for the same text: more text in a sequence, and in a second.", "Measured on the job's datasets, a language at a time. Unused: pieces that none of that text needs."],
-    h("div", { class: "sheet" }, table(null, ["Text", { name: "Tokenizer", text: true }, "Vocabulary", h("span", {}, "Tokens per character", h("span", { class: "ghosted" })), "Change", "Tokens per document", "Bytes per token", "Unused pieces"], rows)));
+    h("div", { class: "sheet" }, table(null, ["Text", { name: "Tokenizer", kind: "text" }, "Vocabulary", { name: "Tokens per character", kind: "barred" }, "Change", "Tokens per document", "Bytes per token", "Unused pieces"], rows)));
 }
 
 // Packing certificate
@@ -327,23 +319,40 @@ function tokenizerSection() {
 function certificateSection() {
   const certificate = report.certificate;
   if (!certificate) return null;
-  const { total } = certificate;
-  const adds = (each) => each.tokensRead === each.tokensHeldOut + each.tokensUsed + each.tokensUnused && each.dropped === 0;
-  const isSound = [...certificate.rows, total].every(adds) && certificate.slots === certificate.documentTokens + certificate.padding;
+  const { datasets, total } = certificate;
+  const sum = (key) => ({
+    documents: datasets.reduce((all, each) => all + each[key].documents, 0), tokens: datasets.reduce((all, each) => all + each[key].tokens, 0),
+  });
+  const all = { read: sum("read"), heldOut: sum("heldOut"), used: sum("used"), unused: sum("unused"), dropped: sum("dropped"), trained: sum("trained"), split: total.split, repeated: {} };
+  const adds = (each) => ["documents", "tokens"].every((unit) => each.read[unit] === each.heldOut[unit] + each.used[unit] + each.unused[unit] + each.dropped[unit]);
+  const buckets = report.stages.flatMap((stage) => stage.buckets.map((bucket) => ({ stage: stage.name, ...bucket })));
+  const isSound = [...datasets, all].every(adds) && all.trained.tokens === total.documentTokens && all.trained.documents === total.documents
+    && total.documentTokens === total.documents + total.promptTokens + total.targetTokens && total.slots === total.documentTokens - total.documents + total.padding
+    && ["sequences", "slots", "padding", "documentTokens", "targetTokens"].every((key) => buckets.reduce((found, bucket) => found + bucket[key], 0) === total[key]);
   const term = (value, name) => h("span", {}, h("b", {}, format.integer(value)), h("small", {}, name));
   const op = (text) => h("span", { class: "op" }, text);
-  const rows = [...inOrder(certificate.rows, (each) => each.dataset), { ...total, dataset: "All" }].map((each, index) => row([
-    h("td", {}, index < certificate.rows.length ? swatch(shades(each.dataset)) : null, each.dataset),
-    format.integer(each.documentsRead), format.integer(each.tokensRead), format.integer(each.tokensHeldOut), format.integer(each.tokensUsed), format.integer(each.tokensUnused),
-    format.integer(each.tokensTrained), each.mostRepeats > 0 ? `${each.mostRepeats}×` : "–", format.integer(each.split), format.integer(each.dropped)],
-    index < certificate.rows.length ? null : "sum"));
-  return section("certificate", "Packing certificate", ["Where every token that was read went. Nothing is dropped, and a document is split only where it is longer than a sequence.",
-    `Sequences: ${format.integer(certificate.sequences)}, of which ${format.percent(certificate.fill, 2)} is text.`],
+  const most = (each) => { const times = Object.keys(each.repeated).map(Number); return times.length ? `${Math.max(...times)}×` : "–"; };
+  const cells = (each, name) => [name, format.integer(each.read.documents), format.integer(each.read.tokens), format.integer(each.heldOut.tokens), format.integer(each.used.tokens),
+    format.integer(each.unused.tokens), format.integer(each.dropped.tokens), format.integer(each.trained.tokens), most(each), format.integer(each.split)];
+  const rows = inOrder(datasets, (each) => each.dataset).map((each) => {
+    const times = Object.entries(each.repeated).map(([time, documents]) => `${time}×: ${format.integer(documents)} documents`).join("\n");
+    const line = row(cells(each, h("td", {}, swatch(shades(each.dataset)), each.dataset)));
+    if (times) tip(line.children[8], times);
+    return line;
+  });
+  all.repeated = Object.assign({}, ...datasets.map((each) => each.repeated));
+  const bucketRows = buckets.map((bucket) => row([`${bucket.stage} ${bucket.bucket + 1}`, format.integer(bucket.sequences), format.integer(bucket.documents), format.integer(bucket.documentTokens), format.integer(bucket.promptTokens),
+    format.integer(bucket.targetTokens), format.integer(bucket.slots), format.integer(bucket.padding), format.percent(1 - bucket.padding / bucket.slots, 2), format.integer(bucket.split)]));
+  bucketRows.push(row(["All", ...["sequences", "documents", "documentTokens", "promptTokens", "targetTokens", "slots", "padding"].map((key) => format.integer(total[key])), format.percent(total.fill, 2), format.integer(total.split)], "sum"));
+  return section("certificate", "Packing certificate", ["Where every token that was read went. Nothing is dropped, and with best-fit packing a document is split only where it is longer than a sequence.",
+    "A document of n tokens takes n − 1 slots: its first token is never predicted, its last never read."],
     h("div", { class: "sheet" },
-      h("div", { class: "tally" }, term(total.tokensRead, "tokens read"), op("="), term(total.tokensHeldOut, "held out"), op("+"), term(total.tokensUsed, "used"), op("+"), term(total.tokensUnused, "unused"), op("+"), term(total.dropped, "dropped"),
+      h("div", { class: "tally" }, term(all.read.tokens, "tokens read"), op("="), term(all.heldOut.tokens, "held out"), op("+"), term(all.used.tokens, "used"), op("+"), term(all.unused.tokens, "unused"), op("+"), term(all.dropped.tokens, "dropped"),
         h("span", { class: `mark ${isSound ? "yes" : "no"}` }, isSound ? "✓ adds up" : "✗ does not add up")),
-      h("div", { class: "tally" }, term(certificate.slots, "slots"), op("="), term(certificate.documentTokens, "document tokens"), op("+"), term(certificate.padding, "padding")),
-      table(null, ["Dataset", "Documents read", "Tokens read", "held out", "used", "unused", "Trained on, repeats counted", "Most repeats", "Split", "Dropped"], rows)));
+      h("div", { class: "tally" }, term(total.slots, `slots in ${format.integer(total.sequences)} sequences`), op("="), term(total.documentTokens, "document tokens"), op(MINUS), term(total.documents, "one a document"), op("+"), term(total.padding, "padding"),
+        h("span", { class: "muted" }, `fill ${format.percent(total.fill, 2)}`)),
+      table(null, ["Dataset", "Documents", "Tokens read", "held out", "used", "unused", "dropped", "Trained on, repeats counted", "Most often", "Documents split"], [...rows, row(cells(all, "All"), "sum")]),
+      h("details", {}, h("summary", {}, "Bucket by bucket"), table(null, ["Bucket", "Sequences", "Documents", "Document tokens", "of prompts", "Target tokens", "Slots", "Padding", "Fill", "Documents split"], bucketRows))));
 }
 
 // Provenance
