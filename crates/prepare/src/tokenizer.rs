@@ -126,8 +126,10 @@ fn datasets<'a>(job: &'a TrainingJob, names: &[String]) -> Result<Vec<&'a Datase
 fn all_texts<'a>(datasets: &'a [&'a Dataset], mounts: &'a Mounts) -> impl Iterator<Item = Result<String, CorpusError>> + 'a {
     datasets.iter().flat_map(move |dataset| -> Box<dyn Iterator<Item = Result<String, CorpusError>>> {
         match texts(dataset, mounts).map(Iterator::peekable) {
-            Ok(mut texts) if texts.peek().is_some() => Box::new(texts),
-            Ok(_) => Box::new(std::iter::once(Err(empty(dataset, mounts)))),
+            Ok(mut texts) => match texts.peek() {
+                Some(_) => Box::new(texts),
+                None => Box::new(std::iter::once(Err(empty(dataset, mounts)))),
+            },
             Err(error) => Box::new(std::iter::once(Err(error))),
         }
     })
