@@ -41,7 +41,7 @@ fn check(folder: &str, refuse: impl Fn(&str, &[String]) -> Vec<String>) {
             let rest: String =
                 text.lines().filter(|line| !line.starts_with("# expect: ")).map(|line| format!("{line}\n")).collect();
             let expects: String = actual.iter().map(|sentence| format!("# expect: {sentence}\n")).collect();
-            fs::write(path, expects + &rest).unwrap();
+            fs::write(path, expects + &rest).expect("a fixture can be written");
         }
     }
     assert!(differences.is_empty(), "{differences}");

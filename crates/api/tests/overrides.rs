@@ -6,7 +6,7 @@ const JOB: &str = include_str!("../fixtures/good/design.yaml");
 
 fn mk_job(overrides: &[&str]) -> TrainingJob {
     let overrides: Vec<String> = overrides.iter().map(|text| (*text).to_owned()).collect();
-    load(JOB, &overrides).unwrap_or_else(|error| panic!("{error}"))
+    load(JOB, &overrides).expect("the job can be read")
 }
 
 #[test]

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 /// Every property of every object in the schema, as `OBJECT.PROPERTY`.
 fn properties(schema: &Value) -> Vec<(String, Value)> {
     let mut found = Vec::new();
-    let definitions = schema["$defs"].as_object().unwrap();
-    let objects = definitions.iter().map(|(name, object)| (name.as_str(), object)).chain([("TrainingJob", schema)]);
+    let definitions = schema["$defs"].as_object().into_iter().flatten();
+    let objects = definitions.map(|(name, object)| (name.as_str(), object)).chain([("TrainingJob", schema)]);
     for (name, object) in objects {
         for (property, value) in object["properties"].as_object().into_iter().flatten() {
             found.push((format!("{name}.{property}"), value.clone()));
