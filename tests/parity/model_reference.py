@@ -148,6 +148,9 @@ def sampling_reference():
     settings = [(1.0, 0, 1.0), (0.7, 0, 1.0), (1.0, 5, 1.0), (1.0, 0, 0.9), (0.6, 8, 0.8), (1.5, 3, 0.5), (2.0, 0, 0.01)]
     for index, (temperature, top_k, top_p) in enumerate(settings):
         logits = (torch.randn(50, dtype=torch.float64) * 3).round(decimals=1)
+        if top_p < 1.0:
+            # Which of several equals is dropped first is left to an unstable sort.
+            logits += torch.arange(50) * 1e-4
         scores = TemperatureLogitsWarper(temperature)(None, logits[None]) if temperature != 1.0 else logits[None]
         if top_k:
             scores = TopKLogitsWarper(top_k)(None, scores)

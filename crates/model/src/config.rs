@@ -55,6 +55,8 @@ pub struct Config {
     pub bos_token_id: Option<i64>,
     /// The ids that end generation.
     pub eos_token_ids: Vec<i64>,
+    /// The id whose row of the embedding gets no gradient where it is an input, as in transformers.
+    pub pad_token_id: Option<i64>,
     /// All fields as read, for those we do not interpret.
     fields: Map<String, Value>,
 }
@@ -118,6 +120,7 @@ impl Config {
             initializer_range: fields.number("initializer_range")?.unwrap_or(0.02),
             bos_token_id: fields.ids("bos_token_id")?.first().copied(),
             eos_token_ids: fields.ids("eos_token_id")?,
+            pad_token_id: fields.ids("pad_token_id")?.first().copied(),
             fields: map.clone(),
         })
     }

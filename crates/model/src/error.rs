@@ -47,6 +47,15 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
+    /// Whether the user can mend it, so that trying again as it is cannot help.
+    pub fn is_users(&self) -> bool {
+        match self {
+            Self::Io { source, .. } => source.kind() != std::io::ErrorKind::Other,
+            Self::Config { .. } | Self::Weights { .. } | Self::Invalid(_) => true,
+            Self::Torch(_) | Self::Tch(_) => false,
+        }
+    }
+
     pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_owned();
         |source| Self::Io { path, source }

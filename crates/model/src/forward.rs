@@ -104,7 +104,7 @@ impl Decoder {
             if let Some(gradient) = self.groups.embedding.gradient(&self.parameters)?
                 && self.is_embedding_trained_as_input()
             {
-                embedding_backward(&gradient, &ids, &d)?;
+                embedding_backward(&gradient, &ids, &d, self.padding_id())?;
             }
             Ok(sum)
         })
@@ -140,6 +140,12 @@ impl Decoder {
             rotation: turns.rotation(),
             epsilon: self.config.rms_norm_eps,
         })
+    }
+
+    /// The row of the embedding that inputs do not train; a negative id counts from the end, as in PyTorch.
+    fn padding_id(&self) -> Option<i64> {
+        let id = self.config.pad_token_id?;
+        Some(if id < 0 { id + self.config.vocab_size } else { id })
     }
 
     fn is_embedding_trained_as_input(&self) -> bool {

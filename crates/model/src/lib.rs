@@ -9,6 +9,10 @@
 //!              <------------------- gradients, added to each parameter's .grad <-------'
 //! ```
 
+// The integration tests' support module, which unit tests share, names the crate as they do.
+#[cfg(test)]
+extern crate self as palimpsest_model;
+
 mod attention;
 mod backward;
 mod batch;

@@ -218,8 +218,9 @@ struct Of {
   }
 
   static void embedding_backward(void* gradient_, const int64_t* ids, const void* d_, int64_t rows, int64_t width,
-                                 int64_t begin, int64_t end) {
+                                 int64_t begin, int64_t end, int64_t skipped) {
     for (int64_t row = 0; row < rows; ++row) {
+      if (ids[row] == skipped) continue;
       A* __restrict gradient = static_cast<A*>(gradient_) + ids[row] * width;
       const T* __restrict d = static_cast<const T*>(d_) + row * width;
 #pragma omp simd

@@ -26,9 +26,10 @@ struct Kernels {
   // losses[row] = -ln softmax(logits[row])[label]; then, where `gradient`, logits become scale * (softmax - one-hot).
   void (*cross_entropy)(void* logits, const int64_t* labels, void* losses, int64_t rows, int64_t width, double scale,
                         bool gradient);
-  // gradient[ids[row]][begin..end] += d[row][begin..end]; gradient is in the accumulation type.
+  // gradient[ids[row]][begin..end] += d[row][begin..end] unless the id is `skipped`; gradient is in the accumulation
+  // type.
   void (*embedding_backward)(void* gradient, const int64_t* ids, const void* d, int64_t rows, int64_t width,
-                             int64_t begin, int64_t end);
+                             int64_t begin, int64_t end, int64_t skipped);
 };
 
 enum Scalar { kFloat32 = 0, kFloat64 = 1, kBFloat16 = 2 };

@@ -254,8 +254,9 @@ char* palimpsest_cross_entropy(at::Tensor* logits, at::Tensor* labels, double sc
   });
 }
 
-// gradient[ids[row]] += d[row]: split by columns, so that no two threads write one place and the order is fixed.
-char* palimpsest_embedding_backward(at::Tensor* gradient, at::Tensor* ids, at::Tensor* d) {
+// gradient[ids[row]] += d[row] where the id is not `skipped`: split by columns, so that no two threads write one place and
+// the order is fixed.
+char* palimpsest_embedding_backward(at::Tensor* gradient, at::Tensor* ids, at::Tensor* d, int64_t skipped) {
   return guarded([&] {
     c10::NoGradGuard no_grad;
     check(*gradient, "gradient");
@@ -273,7 +274,7 @@ char* palimpsest_embedding_backward(at::Tensor* gradient, at::Tensor* ids, at::T
     }
     const auto& kernels = kernels_for(d->scalar_type());
     at::parallel_for(0, width, std::max<int64_t>(16, grain(rows)), [&](int64_t begin, int64_t end) {
-      kernels.embedding_backward(gradient->mutable_data_ptr(), id, d->const_data_ptr(), rows, width, begin, end);
+      kernels.embedding_backward(gradient->mutable_data_ptr(), id, d->const_data_ptr(), rows, width, begin, end, skipped);
     });
   });
 }

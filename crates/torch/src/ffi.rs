@@ -82,7 +82,7 @@ unsafe extern "C" {
         gradient: bool,
         losses: *mut Raw,
     ) -> *mut c_char;
-    pub(crate) fn palimpsest_embedding_backward(gradient: Raw, ids: Raw, d: Raw) -> *mut c_char;
+    pub(crate) fn palimpsest_embedding_backward(gradient: Raw, ids: Raw, d: Raw, skipped: i64) -> *mut c_char;
 }
 
 /// The pointer by which C++ knows a tensor. Valid as long as `tensor` lives; C++ never keeps it.

@@ -124,13 +124,14 @@ pub fn cross_entropy(logits: &Tensor, labels: &Tensor, scale: Option<f64>) -> Re
 }
 
 /// Adds row i of `d` [rows, width] to row ids[i] of `gradient` [vocabulary, width] (float32, or float64), always in the
-/// same order.
-pub fn embedding_backward(gradient: &Tensor, ids: &Tensor, d: &Tensor) -> Result<()> {
+/// same order. Rows of the id `skipped` add nothing.
+pub fn embedding_backward(gradient: &Tensor, ids: &Tensor, d: &Tensor, skipped: Option<i64>) -> Result<()> {
+    let skipped = skipped.unwrap_or(-1);
     if d.device() != Device::Cpu {
-        return fallback::embedding_backward(gradient, ids, d);
+        return fallback::embedding_backward(gradient, ids, d, skipped);
     }
     // SAFETY: live tensors, whose kinds, shapes and ids the shim checks.
-    unsafe { check(ffi::palimpsest_embedding_backward(raw(gradient), raw(ids), raw(d))) }
+    unsafe { check(ffi::palimpsest_embedding_backward(raw(gradient), raw(ids), raw(d), skipped)) }
 }
 
 /// The same in ATen operations, for devices other than the CPU.

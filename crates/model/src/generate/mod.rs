@@ -87,13 +87,15 @@ fn check(decoder: &Decoder, prompt: &[u32], options: &GenerateOptions) -> Result
         let context = config.max_position_embeddings;
         return refuse(format!("the prompt has {} ids, but the model's context holds {context}", prompt.len()));
     }
-    if !options.greedy && !(options.temperature > 0.0) {
+    let is_above_zero = |number: f64| number.is_finite() && number > 0.0;
+    if !options.greedy && !is_above_zero(options.temperature) {
         return refuse(format!(
             "temperature {} is not above 0; for the likeliest id choose greedy",
             options.temperature
         ));
     }
-    if !options.greedy && !(options.top_p > 0.0 && options.top_p <= 1.0) {
+    let is_share = is_above_zero(options.top_p) && options.top_p <= 1.0;
+    if !options.greedy && !is_share {
         return refuse(format!("top-p {} is not above 0 and at most 1", options.top_p));
     }
     Ok(())

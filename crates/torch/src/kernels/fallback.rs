@@ -100,11 +100,11 @@ pub(super) fn cross_entropy(logits: &Tensor, labels: &Tensor, scale: Option<f64>
     })
 }
 
-pub(super) fn embedding_backward(gradient: &Tensor, ids: &Tensor, d: &Tensor) -> Result<()> {
+pub(super) fn embedding_backward(gradient: &Tensor, ids: &Tensor, d: &Tensor, skipped: i64) -> Result<()> {
     no_grad(|| {
         let vocabulary = gradient.size2()?.0;
         let d = d.to_kind(gradient.kind());
-        let dense = Tensor::embedding_dense_backward(&d, &ids.reshape([-1]), vocabulary, -1, false);
+        let dense = Tensor::embedding_dense_backward(&d, &ids.reshape([-1]), vocabulary, skipped, false);
         let _ = gradient.shallow_clone().g_add_(&dense);
         Ok(())
     })

@@ -152,7 +152,8 @@ fn labels_and_ids_outside_the_vocabulary_are_refused() {
     let logits = normal(&[2, 5], Kind::Float);
     let error = cross_entropy(&logits, &Tensor::from_slice(&[0i64, 5]), None).unwrap_err().to_string();
     assert!(error.contains("label 5 is outside the vocabulary of 5"), "{error}");
-    let error = embedding_backward(&logits, &Tensor::from_slice(&[-1i64]), &logits.i(0..1)).unwrap_err().to_string();
+    let error =
+        embedding_backward(&logits, &Tensor::from_slice(&[-1i64]), &logits.i(0..1), None).unwrap_err().to_string();
     assert!(error.contains("id -1 is outside the vocabulary of 2"), "{error}");
 }
 
@@ -160,11 +161,18 @@ fn labels_and_ids_outside_the_vocabulary_are_refused() {
 fn embedding_gradient() {
     for (kind, _) in KINDS {
         let gradient = normal(&[13, 50], accumulation_kind(kind));
-        let expected = gradient.copy();
+        let (expected, before) = (gradient.copy(), gradient.copy());
         let ids = Tensor::randint(13, [200], (Kind::Int64, Device::Cpu));
         let d = normal(&[200, 50], kind);
-        embedding_backward(&gradient, &ids, &d).unwrap();
-        fallback::embedding_backward(&expected, &ids, &d).unwrap();
+        embedding_backward(&gradient, &ids, &d, None).unwrap();
+        fallback::embedding_backward(&expected, &ids, &d, -1).unwrap();
         assert_close(&gradient, &expected, 2e-6);
+        assert!(difference(&gradient.i(5), &before.i(5)) > 0.1);
+
+        let (gradient, expected) = (before.copy(), before.copy());
+        embedding_backward(&gradient, &ids, &d, Some(5)).unwrap();
+        fallback::embedding_backward(&expected, &ids, &d, 5).unwrap();
+        assert_close(&gradient, &expected, 2e-6);
+        assert_eq!(gradient.i(5), before.i(5));
     }
 }
