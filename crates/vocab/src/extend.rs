@@ -5,7 +5,8 @@
 //! ties go to the leftmost, which no list of merges in a tokenizer.json can express. Here each new piece has a score of its
 //! own, below all of the base's: in the order in which the pieces are given, which for learned ones is the order in which
 //! they were learned. So SentencePiece, `transformers` and we give the same ids; and a text is first encoded as by the
-//! base, then its ids are merged further, so that a text with none of the new pieces keeps its ids.
+//! base, then its ids are merged further: what a new id stands for are ids that the base would give there, and a text
+//! with none of the new pieces keeps its ids.
 
 use crate::error::{Error, Result};
 use crate::hash::FastSet;
@@ -101,13 +102,10 @@ fn extended_file(base: &Processor, new: &[(usize, &str)]) -> Vec<u8> {
     let mut by_rank: Vec<usize> = (0..new.len()).collect();
     by_rank.sort_by_key(|index| (!can_be_spelled(new[*index].1), new[*index].0));
     let mut scores = vec![0.0; new.len()];
-    let taken: FastSet<u32> = (0..base.pieces.len() as u32).map(|id| base.pieces.score(id).to_bits()).collect();
     let mut score = lowest_score(base);
     for index in by_rank {
+        // A lower one even where the base's is so low that 1 is less than a step between floats.
         score = (score - 1.0).min(score.next_down());
-        while taken.contains(&score.to_bits()) {
-            score = score.next_down();
-        }
         scores[index] = score;
     }
     let appended = ModelProto {
@@ -131,11 +129,10 @@ fn extended_file(base: &Processor, new: &[(usize, &str)]) -> Vec<u8> {
     file
 }
 
-/// The lowest score of a piece that is found in text, but for runs of spaces: LLaMA's have -1e9, so that they come last,
-/// after the new pieces too.
+/// The lowest score of the base. LLaMA's is -1e9, that of its runs of spaces.
 fn lowest_score(base: &Processor) -> f32 {
-    let pieces = base.pieces.in_text().filter(|(_, text)| text.contains(|character| character != '\u{2581}'));
-    pieces.map(|(id, _)| base.pieces.score(id)).filter(|score| score.is_finite()).fold(0.0, f32::min)
+    let scores = (0..base.pieces.len() as u32).map(|id| base.pieces.score(id));
+    scores.filter(|score| score.is_finite()).fold(0.0, f32::min)
 }
 
 /// Reads pieces from a file of lines `{"piece": "..."}`; other fields are let be.

@@ -7,8 +7,8 @@ use crate::error::{Error, Result, TextError};
 use crate::extend::Piece;
 use crate::folder::Folder;
 use crate::hash::FastMap;
-use crate::sentencepiece::Processor;
 use crate::sentencepiece::proto::{Kind, ModelProto, NormalizerSpec, PieceProto, TrainerSpec, model_type};
+use crate::sentencepiece::{Processor, SPACE};
 use crate::tokenizer::{Engine, Tokenizer};
 use prost::Message;
 use serde_json::{Map, Value, json};
@@ -208,10 +208,10 @@ pub fn learn_pieces<E: Into<TextError>>(
     for text in texts {
         let text = text.map_err(|error| Error::Texts(error.into()))?;
         if processor.normalizer.is_identity() {
-            counts.add(&text, prefix, 1);
+            counts.add(&text, prefix, usize::MAX);
         } else {
             processor.normalizer.normalize(&text, None, &mut normalized, None);
-            counts.add(&normalized, false, 1);
+            counts.add(&normalized, false, usize::MAX);
         }
     }
     let characters = counts.characters();
@@ -223,7 +223,8 @@ pub fn learn_pieces<E: Into<TextError>>(
     let allowed = |text: &str| {
         text.chars().count() <= longest
             && (ascii || !text.contains(|character: char| character.is_ascii()))
-            && text.contains(|character| character != '\u{2581}')
+            && !text.trim_start_matches(SPACE).is_empty()
+            && !text.strip_prefix(SPACE).unwrap_or(text).contains(SPACE)
             && processor.pieces.id(text).is_none()
     };
     let (symbols, words) = encode_words(processor, counts);

@@ -236,3 +236,8 @@ fn read_ids(path: &Path) -> Vec<Vec<u32>> {
     }
     lists
 }
+
+/// Texts as the iterator that learning and measuring read.
+pub(crate) fn ok(texts: &[String]) -> impl Iterator<Item = Result<String, std::io::Error>> {
+    texts.iter().cloned().map(Ok)
+}
