@@ -36,22 +36,28 @@ impl Staging {
 
     /// Syncs the files, writes the manifest after them, and renames the folder to its place. Where another writer was
     /// quicker, its folder stays: both hold the same.
-    pub(crate) fn publish(self, manifest: &str, content: &[u8]) -> Result<()> {
+    pub(crate) fn publish(self, name: &str, content: &[u8]) -> Result<()> {
         let folder = self.folder.path();
         for entry in fs::read_dir(folder).map_err(Error::io("read", folder))? {
             sync(&entry.map_err(Error::io("read", folder))?.path())?;
         }
-        let manifest = folder.join(manifest);
+        let manifest = folder.join(name);
         fs::write(&manifest, content).map_err(Error::io("write", &manifest))?;
         sync(&manifest)?;
         sync(folder)?;
-        let renamed = set_ordinary_permissions(folder).and_then(|()| fs::rename(folder, &self.place));
+        set_ordinary_permissions(folder).map_err(Error::io("write", folder))?;
+        let mut renamed = fs::rename(folder, &self.place);
+        if renamed.is_err() && !self.place.join(name).is_file() && self.place.is_dir() {
+            // A folder without a manifest is not whole: somebody has taken parts of it away.
+            fs::remove_dir_all(&self.place).map_err(Error::io("replace", &self.place))?;
+            renamed = fs::rename(folder, &self.place);
+        }
         match renamed {
             Ok(()) => {
                 // Its place is taken over: there is nothing left to remove.
                 let _ = self.folder.keep();
             }
-            Err(_) if self.place.is_dir() => {}
+            Err(_) if self.place.join(name).is_file() => {}
             Err(source) => return Err(Error::io("write", &self.place)(source)),
         }
         self.place.parent().map_or(Ok(()), sync)
