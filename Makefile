@@ -23,7 +23,7 @@ build: setup
 demo: build
 	$(BIN)/palimpsest run examples/english-base.yaml
 	$(BIN)/palimpsest run examples/chinese-extension.yaml
-	scripts/demo_lines.sh runs/chinese-extension/model
+	scripts/demo-lines.sh runs/chinese-extension/model
 
 demo-control: build
 	$(BIN)/palimpsest run examples/english-base.yaml
@@ -35,8 +35,8 @@ lint: setup
 	scripts/deny.sh
 
 test: lint build
-	scripts/test_data.sh
-	scripts/parity_venv.sh
+	scripts/test-data.sh
+	scripts/parity-venv.sh
 	cargo test --workspace
 
 clean-runs:

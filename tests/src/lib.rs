@@ -99,7 +99,7 @@ pub fn parity_python() -> Option<PathBuf> {
     if python.exists() {
         return Some(python);
     }
-    assert!(std::env::var("CI").as_deref() != Ok("true"), "{} is absent: run scripts/parity_venv.sh", python.display());
-    eprintln!("skipped: {} is absent; scripts/parity_venv.sh makes it", python.display());
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "{} is absent: run scripts/parity-venv.sh", python.display());
+    eprintln!("skipped: {} is absent; scripts/parity-venv.sh makes it", python.display());
     None
 }

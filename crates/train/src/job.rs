@@ -63,7 +63,7 @@ pub fn run(context: &RunContext, control: &Control, report: &mut dyn FnMut(Event
     if let Existing::Own { step } = publish::look(&output, &digest, job.spec.output.on_existing)? {
         return Ok(Outcome::AlreadyFinished { step });
     }
-    claim_folder(&context.folder, job, &digest)?;
+    check_folder(&context.folder, job, &digest)?;
     palimpsest_torch::set_threads(context.threads)?;
 
     report(Event::Phase { phase: Phase::Preparing, fraction: None, message: "preparing tokenizer and data".to_owned() });
@@ -80,27 +80,26 @@ pub fn run(context: &RunContext, control: &Control, report: &mut dyn FnMut(Event
         Err(_) if control.is_aborted() => return Err(Error::Aborted),
         prepared => prepared?,
     };
+    // From here on the folder is this job's: one whose data could not be prepared has left nothing worth keeping.
+    write_json(&context.folder.job(), job)?;
     prepared.plan.save(&context.folder.plan())?;
     Run::new(context, control, &prepared, digest, report)?.finish(report)
 }
 
-/// Takes the folder for this job, or refuses it where another job has left its work.
-fn claim_folder(folder: &RunFolder, job: &TrainingJob, digest: &str) -> Result<()> {
+/// Refuses a folder where another job has left its work.
+fn check_folder(folder: &RunFolder, job: &TrainingJob, digest: &str) -> Result<()> {
     let path = folder.job();
-    if let Ok(bytes) = std::fs::read(&path) {
-        let before: TrainingJob = serde_json::from_slice(&bytes)
-            .map_err(|error| Error::User(format!("{}: {error}; remove it or choose another folder", path.display())))?;
-        if result_digest(&before) != digest {
-            return Err(Error::User(format!(
-                "{} holds the work of a job that differs in {}; undo the change or choose another output",
-                folder.root().display(),
-                differing_fields(&before, job).join(", ")
-            )));
-        }
+    let Ok(bytes) = std::fs::read(&path) else { return Ok(()) };
+    let before: TrainingJob = serde_json::from_slice(&bytes)
+        .map_err(|error| Error::User(format!("{}: {error}; remove it or choose another folder", path.display())))?;
+    if result_digest(&before) == digest {
         return Ok(());
     }
-    std::fs::create_dir_all(folder.root()).map_err(|source| palimpsest_store::Error::io("create", folder.root(), source))?;
-    write_json(&path, job)
+    Err(Error::User(format!(
+        "{} holds the work of a job that differs in {}; undo the change or choose another output",
+        folder.root().display(),
+        differing_fields(&before, job).join(", ")
+    )))
 }
 
 fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
