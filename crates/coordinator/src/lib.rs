@@ -1,1 +1,45 @@
-//! A pure state machine: observations in, commands out.
+//! A pure state machine: observations in, commands out. Which ranks, which attempt, and when a job is over.
+//!
+//! It does no I/O and reads no clock: whoever drives it, `palimpsest run` or an operator, says what was seen and what
+//! time it is, and carries its commands to the agents. Time counts from wherever the driver likes.
+//!
+//! ```text
+//!                all agents attached and idle
+//!      ┌─────────┐ ──────────────────────────► ┌─────────┐ all finished ► Succeeded
+//!      │ Waiting │                             │ Running │ user's error ► Failed
+//!      └─────────┘ ◄──── time ── BackingOff ◄─ └─────────┘
+//!                                      a crash      │ told to stop
+//!                                                   ▼
+//!                              Stopped ◄─── Draining ── too long ► Aborting ► Stopped
+//! ```
+//!
+//! | state | on | becomes | commands |
+//! |---|---|---|---|
+//! | Waiting | the last agent attaches, all idle | Running, next attempt | Join, RunPlan to each |
+//! | Waiting | all agents attach running the newest attempt | Running, same attempt | |
+//! | Waiting | all are attached, but only a part runs the newest attempt | Waiting | Abort to that part |
+//! | Waiting | the start timeout | Failed | Abort to those that run |
+//! | Running | an agent fails by the user's error | Failed | Abort to the others |
+//! | Running | an agent crashes or is lost | BackingOff, or Failed beyond the limit | Abort to the others |
+//! | Running | no agent runs any more, and one told that the output is published | Succeeded | |
+//! | Running | told to stop | Draining | Drain to each |
+//! | BackingOff | its time is over | Waiting | |
+//! | Waiting, BackingOff | told to stop | Stopped | Abort to those that run |
+//! | Draining | no agent runs any more | Stopped, or Succeeded if the output is published | |
+//! | Draining | the termination time, or told to abort | Aborting | Abort to each |
+//! | Aborting | no agent runs any more, or a few seconds | Stopped | |
+//! | any but an end | the active deadline | Failed | Abort to those that run |
+//! | Succeeded, Failed, Stopped | an agent attaches that runs | the same | Abort to it |
+//!
+//! An agent that attaches running an older attempt is told to abort; its reports are ignored. One that attaches running
+//! a newer attempt than known tells of a coordinator before this one, and the attempt is taken over.
+
+mod config;
+mod coordinator;
+mod messages;
+mod state;
+
+pub use config::Config;
+pub use coordinator::Coordinator;
+pub use messages::{AgentId, Cause, Command, Observation, Order, Outcome, Report, Standing};
+pub use state::State;

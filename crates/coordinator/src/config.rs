@@ -1,0 +1,37 @@
+//! What a job asks of its coordination.
+
+use std::time::Duration;
+
+use palimpsest_api::TrainingJob;
+
+/// What a job asks of its coordination.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// How many agents make up the world.
+    pub agents: usize,
+    /// The newest attempt that was ever claimed; the first one here follows it.
+    pub last_attempt: u64,
+    /// How many crashes are put up with between two checkpoints.
+    pub backoff_limit: u32,
+    /// How long all agents may take to be attached and idle.
+    pub start_timeout: Duration,
+    /// How long the job may take, if that is limited.
+    pub active_deadline: Option<Duration>,
+    /// How long a last checkpoint may take when the job is told to stop.
+    pub termination: Duration,
+}
+
+impl Config {
+    /// Of a job whose newest attempt so far is `last_attempt`.
+    pub fn new(job: &TrainingJob, last_attempt: u64) -> Self {
+        let policy = &job.spec.run_policy;
+        Self {
+            agents: job.spec.workers.replicas as usize,
+            last_attempt,
+            backoff_limit: policy.backoff_limit,
+            start_timeout: Duration::from_secs(policy.start_timeout_seconds),
+            active_deadline: policy.active_deadline_seconds.map(Duration::from_secs),
+            termination: Duration::from_secs(job.spec.checkpoint.termination_seconds),
+        }
+    }
+}

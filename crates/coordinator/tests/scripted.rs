@@ -1,0 +1,321 @@
+//! Scripts: what is seen, line by line, and what is told.
+
+use std::time::Duration;
+
+use palimpsest_coordinator::{
+    AgentId, Cause, Command, Config, Coordinator, Observation, Order, Outcome, Report, Standing, State,
+};
+
+struct Script {
+    coordinator: Coordinator,
+    now: u64,
+}
+
+fn mk_config(agents: usize) -> Config {
+    Config {
+        agents,
+        last_attempt: 0,
+        backoff_limit: 2,
+        start_timeout: Duration::from_secs(60),
+        active_deadline: None,
+        termination: Duration::from_secs(30),
+    }
+}
+
+impl Script {
+    fn new(config: Config) -> Self {
+        Self { coordinator: Coordinator::new(config, Duration::ZERO), now: 0 }
+    }
+
+    /// Observes and gives the commands in words.
+    fn see(&mut self, observation: Observation) -> Vec<String> {
+        let commands = self.coordinator.observe(Duration::from_secs(self.now), observation);
+        commands.iter().map(in_words).collect()
+    }
+
+    fn attach(&mut self, agent: &str) -> Vec<String> {
+        self.attach_as(agent, Standing::Idle)
+    }
+
+    fn attach_as(&mut self, agent: &str, standing: Standing) -> Vec<String> {
+        self.see(Observation::Attached { agent: AgentId(agent.to_owned()), local_ranks: 1, standing })
+    }
+
+    fn report(&mut self, agent: &str, attempt: u64, report: Report) -> Vec<String> {
+        self.see(Observation::Reported { agent: AgentId(agent.to_owned()), attempt, report })
+    }
+
+    fn finish(&mut self, agent: &str, attempt: u64, outcome: Outcome) -> Vec<String> {
+        self.report(agent, attempt, Report::Finished { outcome })
+    }
+
+    fn crash(&mut self, agent: &str, attempt: u64) -> Vec<String> {
+        self.report(agent, attempt, Report::Failed { cause: Cause::Internal, message: "it crashed".to_owned() })
+    }
+
+    fn commit(&mut self, agent: &str, attempt: u64, step: u64) -> Vec<String> {
+        self.report(agent, attempt, Report::CheckpointCommitted { step })
+    }
+
+    fn wait(&mut self, seconds: u64) -> Vec<String> {
+        self.now += seconds;
+        self.see(Observation::TimePassed)
+    }
+
+    fn state(&self) -> &State {
+        self.coordinator.state()
+    }
+}
+
+fn in_words(command: &Command) -> String {
+    let order = match command.order {
+        Order::Join { first_rank, local_ranks, world } => format!("join {first_rank}+{local_ranks} of {world}"),
+        Order::RunPlan => "run".to_owned(),
+        Order::Checkpoint => "checkpoint".to_owned(),
+        Order::Drain => "drain".to_owned(),
+        Order::Abort => "abort".to_owned(),
+    };
+    format!("{} #{}: {order}", command.agent, command.attempt)
+}
+
+#[test]
+fn one_agent_runs_the_job_to_its_end() {
+    let mut script = Script::new(mk_config(1));
+    assert_eq!(script.attach("a"), ["a #1: join 0+1 of 1", "a #1: run"]);
+    assert!(script.report("a", 1, Report::Progress { step: 1 }).is_empty());
+    assert!(script.commit("a", 1, 10).is_empty());
+    assert!(script.finish("a", 1, Outcome::Succeeded).is_empty());
+    assert_eq!(script.state(), &State::Succeeded { already: false });
+    assert_eq!((script.coordinator.step(), script.coordinator.checkpoint()), (10, Some(10)));
+}
+
+#[test]
+fn ranks_are_given_in_the_order_of_names_once_all_are_there() {
+    let mut script = Script::new(mk_config(3));
+    assert!(script.attach("c").is_empty());
+    assert!(script.attach("a").is_empty());
+    assert!(script.attach("a").is_empty(), "dialling again changes nothing");
+    let commands =
+        script.see(Observation::Attached { agent: AgentId("b".to_owned()), local_ranks: 4, standing: Standing::Idle });
+    let expected =
+        ["a #1: join 0+1 of 6", "a #1: run", "b #1: join 1+4 of 6", "b #1: run", "c #1: join 5+1 of 6", "c #1: run"];
+    assert_eq!(commands, expected);
+    for agent in ["b", "a"] {
+        script.finish(agent, 1, Outcome::Succeeded);
+        assert_eq!(script.state(), &State::Running);
+    }
+    script.finish("c", 1, Outcome::Succeeded);
+    assert_eq!(script.state(), &State::Succeeded { already: false });
+}
+
+#[test]
+fn a_users_error_fails_the_job_at_once() {
+    let mut script = Script::new(mk_config(2));
+    script.attach("a");
+    script.attach("b");
+    let failure = Report::Failed { cause: Cause::User, message: "no such file".to_owned() };
+    assert_eq!(script.report("a", 1, failure), ["b #1: abort"]);
+    assert_eq!(script.state(), &State::Failed { cause: Cause::User, message: "no such file".to_owned() });
+    assert!(script.crash("b", 1).is_empty());
+    assert!(script.attach("a").is_empty());
+    assert_eq!(script.coordinator.next_deadline(), None);
+}
+
+#[test]
+fn a_crash_is_followed_by_the_next_attempt_with_growing_delays_up_to_the_limit() {
+    let mut script = Script::new(mk_config(1));
+    script.attach("a");
+    assert!(script.crash("a", 1).is_empty());
+    assert_eq!(script.coordinator.next_deadline(), Some(Duration::from_secs(1)));
+    assert!(script.wait(0).is_empty());
+    assert_eq!(script.wait(1), ["a #2: join 0+1 of 1", "a #2: run"]);
+    script.crash("a", 2);
+    assert!(script.wait(1).is_empty(), "the second delay is twice as long");
+    assert_eq!(script.wait(1), ["a #3: join 0+1 of 1", "a #3: run"]);
+    script.crash("a", 3);
+    let message = "it crashed (after 2 restarts without a new checkpoint)".to_owned();
+    assert_eq!(script.state(), &State::Failed { cause: Cause::Internal, message });
+    assert_eq!(script.coordinator.restarts(), 2);
+}
+
+#[test]
+fn only_a_newer_checkpoint_makes_up_for_crashes() {
+    let mut script = Script::new(mk_config(1));
+    script.attach("a");
+    for attempt in 1..=5 {
+        script.commit("a", attempt, 10 * attempt);
+        script.crash("a", attempt);
+        assert_eq!(script.wait(1).len(), 2, "attempt {attempt}");
+    }
+    for attempt in 6..=8 {
+        // The same one again.
+        script.commit("a", attempt, 50);
+        script.crash("a", attempt);
+        script.wait(10);
+    }
+    assert!(matches!(script.state(), State::Failed { cause: Cause::Internal, .. }), "{:?}", script.state());
+}
+
+#[test]
+fn the_others_are_brought_down_and_waited_for_before_the_next_attempt() {
+    let mut script = Script::new(mk_config(2));
+    script.attach("a");
+    script.attach("b");
+    assert_eq!(script.crash("a", 1), ["b #1: abort"]);
+    assert!(script.wait(5).is_empty(), "b still runs");
+    assert_eq!(script.crash("b", 1).len(), 4);
+    assert_eq!(script.coordinator.attempt(), 2);
+    assert_eq!(script.coordinator.restarts(), 1, "one crash, however many ranks it brings down");
+}
+
+#[test]
+fn an_agent_that_is_lost_counts_as_a_crash_and_is_waited_for() {
+    let mut script = Script::new(mk_config(1));
+    script.attach("a");
+    script.see(Observation::Lost { agent: AgentId("a".to_owned()) });
+    assert!(matches!(script.state(), State::BackingOff { .. }));
+    assert!(script.wait(2).is_empty());
+    assert_eq!(script.attach("a"), ["a #2: join 0+1 of 1", "a #2: run"]);
+    // Its process came back, but the coordinator did not see it go.
+    assert!(script.attach("a").is_empty());
+    assert!(matches!(script.state(), State::BackingOff { .. }));
+}
+
+#[test]
+fn reports_of_an_older_attempt_are_ignored() {
+    let mut script = Script::new(mk_config(1));
+    script.attach("a");
+    script.crash("a", 1);
+    script.wait(1);
+    assert!(script.finish("a", 1, Outcome::Succeeded).is_empty());
+    assert!(script.commit("a", 1, 99).is_empty());
+    assert!(script.crash("a", 1).is_empty());
+    assert_eq!((script.state(), script.coordinator.checkpoint()), (&State::Running, None));
+}
+
+#[test]
+fn an_agent_that_stayed_behind_is_aborted_and_its_ranks_awaited() {
+    let mut script = Script::new(Config { last_attempt: 7, ..mk_config(1) });
+    assert_eq!(script.attach_as("a", Standing::Running { attempt: 6 }), ["a #6: abort"]);
+    assert_eq!(script.crash("a", 6), ["a #8: join 0+1 of 1", "a #8: run"]);
+}
+
+#[test]
+fn a_new_coordinator_takes_over_what_is_running() {
+    let mut script = Script::new(Config { last_attempt: 3, ..mk_config(2) });
+    assert!(script.attach_as("a", Standing::Running { attempt: 4 }).is_empty());
+    assert!(matches!(script.state(), State::Waiting { .. }));
+    assert!(script.attach_as("b", Standing::Running { attempt: 4 }).is_empty());
+    assert_eq!((script.state(), script.coordinator.attempt()), (&State::Running, 4));
+    script.finish("a", 4, Outcome::Succeeded);
+    script.finish("b", 4, Outcome::Succeeded);
+    assert_eq!(script.state(), &State::Succeeded { already: false });
+}
+
+#[test]
+fn what_is_running_is_brought_down_where_not_all_of_it_is_found() {
+    let mut script = Script::new(Config { last_attempt: 3, ..mk_config(2) });
+    script.attach_as("a", Standing::Running { attempt: 4 });
+    assert_eq!(script.attach("b"), ["a #4: abort"]);
+    assert_eq!(script.crash("a", 4).len(), 4);
+    assert_eq!(script.coordinator.attempt(), 5);
+}
+
+#[test]
+fn a_stop_drains_and_then_stops() {
+    let mut script = Script::new(mk_config(1));
+    script.attach("a");
+    assert_eq!(script.see(Observation::StopRequested), ["a #1: drain"]);
+    assert!(script.see(Observation::StopRequested).is_empty());
+    script.commit("a", 1, 12);
+    script.finish("a", 1, Outcome::Stopped);
+    assert_eq!((script.state(), script.coordinator.checkpoint()), (&State::Stopped, Some(12)));
+}
+
+#[test]
+fn a_job_that_came_to_its_end_while_it_was_told_to_stop_has_succeeded() {
+    let mut script = Script::new(mk_config(1));
+    script.attach("a");
+    script.see(Observation::StopRequested);
+    script.finish("a", 1, Outcome::Succeeded);
+    assert_eq!(script.state(), &State::Succeeded { already: false });
+}
+
+#[test]
+fn a_drain_that_takes_too_long_or_is_not_wanted_is_aborted() {
+    for by_time in [true, false] {
+        let mut script = Script::new(mk_config(1));
+        script.attach("a");
+        script.see(Observation::StopRequested);
+        let commands = if by_time { script.wait(30) } else { script.see(Observation::AbortRequested) };
+        assert_eq!(commands, ["a #1: abort"]);
+        assert!(matches!(script.state(), State::Aborting { .. }));
+        if by_time {
+            script.crash("a", 1);
+        } else {
+            // Not even that helps.
+            script.wait(10);
+        }
+        assert_eq!(script.state(), &State::Stopped);
+    }
+}
+
+#[test]
+fn a_crash_while_draining_is_a_stop() {
+    let mut script = Script::new(mk_config(1));
+    script.attach("a");
+    script.see(Observation::StopRequested);
+    assert!(script.crash("a", 1).is_empty());
+    assert_eq!(script.state(), &State::Stopped);
+}
+
+#[test]
+fn a_users_error_while_draining_is_told() {
+    let mut script = Script::new(mk_config(1));
+    script.attach("a");
+    script.see(Observation::StopRequested);
+    script.report("a", 1, Report::Failed { cause: Cause::User, message: "the disk is full".to_owned() });
+    assert!(matches!(script.state(), State::Failed { cause: Cause::User, .. }));
+}
+
+#[test]
+fn a_stop_before_anything_runs_is_at_once() {
+    let mut script = Script::new(mk_config(1));
+    assert!(script.see(Observation::StopRequested).is_empty());
+    assert_eq!(script.state(), &State::Stopped);
+    let mut script = Script::new(mk_config(1));
+    script.attach("a");
+    script.crash("a", 1);
+    script.see(Observation::StopRequested);
+    assert_eq!(script.state(), &State::Stopped);
+}
+
+#[test]
+fn a_world_that_does_not_gather_fails() {
+    let mut script = Script::new(mk_config(2));
+    script.attach("a");
+    script.wait(59);
+    assert!(matches!(script.state(), State::Waiting { .. }));
+    script.wait(1);
+    let message = "1 of 2 workers were ready after 60 seconds (runPolicy.startTimeoutSeconds)".to_owned();
+    assert_eq!(script.state(), &State::Failed { cause: Cause::Internal, message });
+}
+
+#[test]
+fn the_active_deadline_ends_a_job() {
+    let mut script = Script::new(Config { active_deadline: Some(Duration::from_secs(100)), ..mk_config(1) });
+    script.attach("a");
+    assert_eq!(script.coordinator.next_deadline(), Some(Duration::from_secs(100)));
+    assert_eq!(script.wait(100), ["a #1: abort"]);
+    assert!(matches!(script.state(), State::Failed { cause: Cause::User, .. }));
+}
+
+#[test]
+fn ranks_that_stop_of_themselves_are_started_again() {
+    let mut script = Script::new(mk_config(1));
+    script.attach("a");
+    script.finish("a", 1, Outcome::Stopped);
+    assert_eq!(script.wait(1), ["a #2: join 0+1 of 1", "a #2: run"]);
+    script.finish("a", 2, Outcome::AlreadyFinished);
+    assert_eq!(script.state(), &State::Succeeded { already: true });
+}
