@@ -4,6 +4,7 @@
 const report = JSON.parse(document.getElementById("data").textContent);
 const summary = report.summary || {};
 const moments = report.evaluations.moments;
+const isFinished = report.state !== "Unfinished";
 const hasBase = moments.some((moment) => moment.when === "Base");
 
 /** Languages, the one that was learned most first, and the inks that stand for them all over the page. */
@@ -168,7 +169,7 @@ class HeldOut {
 }
 
 function heldOutSection() {
-  if (!report.evaluations.rows.length) return null;
+  if (moments.length < 2) return null;
   return section("held-out", "Learned and kept", [
     "Bits the model needs for a byte of text that no job ever trains on. Lower is better, and the figure does not depend on the tokenizer.",
     hasBase ? "Base model: before its vocabulary was extended, with its own tokenizer." : "The first measurement is what the others are set against.",
@@ -244,11 +245,11 @@ function datasetSection() {
     const measured = all.find((each) => each.dataset === member.name) || { bitsPerByte: [], loss: [] };
     rows.push(row(cells(member.name, null, measured.bitsPerByte, measured.loss, member, "var(--slate)")));
   }
-  const heads = ["Dataset", "Bits per byte, base", { name: "Bits per byte, now", kind: "barred" }, "Change", "Held-out loss, start → now", "Tokens", "Epochs", "Training loss by stage"];
+  const heads = ["Dataset", `Bits per byte, ${hasBase ? "base" : "start"}`, { name: "Bits per byte, now", kind: "barred" }, "Change", "Held-out loss, start → now", isFinished ? "Tokens" : "Tokens planned", isFinished ? "Epochs" : "Epochs planned", "Training loss by stage"];
   const shown = rows.some((each) => each.lastChild.textContent !== "–") ? heads : heads.slice(0, -1);
   if (shown !== heads) rows.forEach((each) => each.lastChild.remove());
-  return section("datasets", "Datasets", ["What was trained on, and what became of the held-out part of each, against the base model.",
-    "The pale bar is the base, the solid one the model as it is now.",
+  return section("datasets", "Datasets", [`What was trained on, and what became of the held-out part of each, against ${hasBase ? "the base model" : "the first measurement"}.`,
+    `The pale bar is ${hasBase ? "the base" : "the first"}, the solid one the model as it is now.`,
     "Losses are in nats per token, and so are compared only where the tokenizer is the same: from step 0 on."],
     h("div", { class: "sheet" }, table(null, shown, rows)));
 }
