@@ -37,6 +37,7 @@ lint: setup
 test: lint build
 	scripts/test-data.sh
 	scripts/parity-venv.sh
+	scripts/smollm2.sh
 	cargo test --workspace
 
 clean-runs:
