@@ -1,3 +1,62 @@
-//! Placeholder until the first path is wired.
+//! `palimpsest-worker`: the only binary that links libtorch.
+//!
+//! ```text
+//! agent                        dials the coordinator and supervises a rank process: this binary again
+//! rank                         runs one job; commands on standard input, events on standard output
+//! generate, eval, export       what the `palimpsest` command hands over, with its terminal
+//! ```
 
-fn main() {}
+mod agent;
+mod device;
+mod eval;
+mod export;
+mod generate;
+mod protocol;
+mod rank;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "palimpsest-worker", version, about = "Trains: an agent that supervises a rank, and the rank itself.")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Dial a coordinator and do what it says.
+    Agent(agent::Arguments),
+    /// Run one job, told on standard input.
+    Rank,
+    /// Continue a prompt.
+    Generate(generate::Arguments),
+    /// Measure a model on text.
+    Eval(eval::Arguments),
+    /// Turn a checkpoint into a Hugging Face folder.
+    Export(export::Arguments),
+}
+
+fn main() -> ExitCode {
+    // Arguments first: `--version` needs no logging.
+    let arguments = Arguments::parse();
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).with_target(false).init();
+    match arguments.command {
+        Command::Agent(arguments) => agent::main(arguments),
+        Command::Rank => rank::main(),
+        Command::Generate(arguments) => exit_code(generate::run(&arguments)),
+        Command::Eval(arguments) => exit_code(eval::run(&arguments)),
+        Command::Export(arguments) => exit_code(export::run(&arguments)),
+    }
+}
+
+/// 0, or 2 for what the user can mend and 1 for the rest, said in one sentence.
+fn exit_code(result: palimpsest_train::Result<()>) -> ExitCode {
+    let Err(error) = result else { return ExitCode::SUCCESS };
+    eprintln!("error: {error}");
+    ExitCode::from(if error.is_users() { 2 } else { 1 })
+}

@@ -204,7 +204,11 @@ mod tests {
     #[test]
     fn events_are_lines_that_read_back() {
         check(
-            &RankEvent::Phase { phase: RankPhase::Preparing, fraction: Some(0.5), message: "packing \"zh\"\n".to_owned() },
+            &RankEvent::Phase {
+                phase: RankPhase::Preparing,
+                fraction: Some(0.5),
+                message: "packing \"zh\"\n".to_owned(),
+            },
             r#"{"phase":{"phase":"preparing","fraction":0.5,"message":"packing \"zh\"\n"}}"#,
         );
         check(&RankEvent::CheckpointCommitted { step: 4 }, r#"{"checkpointCommitted":{"step":4}}"#);

@@ -28,7 +28,8 @@ pub(crate) fn main() -> ExitCode {
 fn run_job() -> Result<ExitCode> {
     let mut first = String::new();
     std::io::stdin().read_line(&mut first).context("cannot read the job from standard input")?;
-    let command: RankCommand = serde_json::from_str(&first).context("the first line of standard input is not a command")?;
+    let command: RankCommand =
+        serde_json::from_str(&first).context("the first line of standard input is not a command")?;
     let RankCommand::Run(request) = command else {
         bail!("the first command must be Run");
     };
@@ -81,7 +82,8 @@ fn follow_commands(control: &Control) {
 fn send(event: &RankEvent) {
     let mut stdout = std::io::stdout().lock();
     // Without an agent to listen the rank is about to be told to stop; there is nobody else to tell.
-    let _ = serde_json::to_writer(&mut stdout, event).map_err(std::io::Error::from).and_then(|()| stdout.write_all(b"\n"));
+    let _ =
+        serde_json::to_writer(&mut stdout, event).map_err(std::io::Error::from).and_then(|()| stdout.write_all(b"\n"));
     let _ = stdout.flush();
 }
 
@@ -95,7 +97,9 @@ fn finished(outcome: Outcome) -> RankEvent {
 
 fn translate(event: Event) -> RankEvent {
     match event {
-        Event::Phase { phase, fraction, message } => RankEvent::Phase { phase: translate_phase(phase), fraction, message },
+        Event::Phase { phase, fraction, message } => {
+            RankEvent::Phase { phase: translate_phase(phase), fraction, message }
+        }
         Event::Planned { steps, tokens, stages } => {
             let stages = stages.into_iter().map(|stage| PlannedStage {
                 name: stage.name,

@@ -1,0 +1,223 @@
+//! `palimpsest run --plan`: what a job would do, and how long and large.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use palimpsest_api::{ActivationCheckpointing, Budget, Precision, Stage, Trainable};
+use palimpsest_corpus::{Plan, StagePlan};
+use palimpsest_prepare::PreparedJob;
+use palimpsest_store::Location;
+use serde_json::{Map, Value};
+
+use super::STOPPED;
+use crate::columns::table;
+use crate::data;
+use crate::job::Job;
+use crate::prepare::prepare;
+use crate::words;
+
+/// What a thread of a processor computes in a second, roughly: see `docs`. A first guess, until steps are measured.
+const CPU_FLOPS_OF_A_THREAD: f64 = 2.5e10;
+
+/// What a GPU computes in a second in bfloat16, roughly.
+const GPU_FLOPS: f64 = 3e14;
+
+/// Prepares the data of a job and prints what the job would do.
+pub(super) fn run(job: &Job, threads: u32, on_gpu: bool) -> Result<ExitCode> {
+    let Some(prepared) = prepare(job, threads)? else { return Ok(ExitCode::from(STOPPED)) };
+    let plan = &prepared.plan;
+    println!(
+        "{}: {} steps, {} tokens\n",
+        job.job.metadata.name,
+        words::count(plan.steps()),
+        words::count(plan.document_tokens())
+    );
+    print!("{}", stages(&job.job.spec.stages, plan));
+    println!("\n{}", data::certificate(plan));
+    match shape(job, &prepared)? {
+        Some(shape) => print!("{}", sizes(job, plan, &shape, threads, on_gpu)),
+        None => println!("the model's config.json says too little to tell sizes"),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn stages(stages: &[Stage], plan: &Plan) -> String {
+    let heading = ["stage", "budget", "trained", "steps", "tokens", "targets", "buckets", "sequences a step", "fill"];
+    let cells: Vec<Vec<String>> =
+        stages.iter().zip(&plan.stages).map(|(stage, planned)| stage_row(stage, planned)).collect();
+    table(&heading, &cells, 3)
+}
+
+fn stage_row(stage: &Stage, planned: &StagePlan) -> Vec<String> {
+    let padding: u64 = planned.buckets.iter().map(|bucket| bucket.padding).sum();
+    let budget = match stage.budget {
+        Budget { tokens: Some(tokens), .. } => format!("{} tokens", words::count(tokens)),
+        Budget { steps: Some(steps), .. } => format!("{} steps", words::count(steps)),
+        Budget { epochs: Some(epochs), .. } => format!("{epochs} epochs"),
+        Budget { .. } => "-".to_owned(),
+    };
+    vec![
+        planned.name.clone(),
+        budget,
+        format!("{:?}", stage.trainable),
+        words::count(planned.steps),
+        words::count(planned.document_tokens()),
+        words::count(planned.target_tokens()),
+        planned.buckets.len().to_string(),
+        planned.batch_sequences.to_string(),
+        format!("{:.2} %", 100.0 * (1.0 - padding as f64 / planned.slots().max(1) as f64)),
+    ]
+}
+
+/// What decides the size of a decoder.
+#[derive(Debug)]
+struct Shape {
+    vocabulary: f64,
+    hidden: f64,
+    intermediate: f64,
+    layers: f64,
+    query: f64,
+    key_value: f64,
+    is_tied: bool,
+}
+
+impl Shape {
+    /// From a Hugging Face config, if it says enough.
+    fn of(config: &Map<String, Value>, vocabulary: usize) -> Option<Self> {
+        let number = |name: &str| config.get(name).and_then(Value::as_f64);
+        let (hidden, heads) = (number("hidden_size")?, number("num_attention_heads")?);
+        let head = number("head_dim").unwrap_or(hidden / heads);
+        Some(Self {
+            vocabulary: vocabulary as f64,
+            hidden,
+            intermediate: number("intermediate_size")?,
+            layers: number("num_hidden_layers")?,
+            query: heads * head,
+            key_value: number("num_key_value_heads").unwrap_or(heads) * head,
+            is_tied: config.get("tie_word_embeddings").and_then(Value::as_bool).unwrap_or(false),
+        })
+    }
+
+    fn embeddings(&self) -> f64 {
+        self.vocabulary * self.hidden * if self.is_tied { 1.0 } else { 2.0 }
+    }
+
+    fn matrices(&self) -> f64 {
+        let attention = 2.0 * self.hidden * self.query + 2.0 * self.hidden * self.key_value;
+        self.layers * (attention + 3.0 * self.hidden * self.intermediate)
+    }
+
+    fn parameters(&self) -> f64 {
+        self.embeddings() + self.matrices() + self.hidden * (2.0 * self.layers + 1.0)
+    }
+
+    /// Values that a layer keeps of a position for its backward pass.
+    fn kept_by_a_layer(&self, checkpointing: ActivationCheckpointing) -> f64 {
+        match checkpointing {
+            ActivationCheckpointing::None => {
+                6.0 * self.hidden + 2.0 * self.query + 2.0 * self.key_value + 4.0 * self.intermediate
+            }
+            ActivationCheckpointing::Selective => {
+                3.0 * self.hidden + 2.0 * self.query + 2.0 * self.key_value + 2.0 * self.intermediate
+            }
+            ActivationCheckpointing::Full => self.hidden,
+        }
+    }
+}
+
+/// The shape of the job's model with its extended vocabulary.
+fn shape(job: &Job, prepared: &PreparedJob) -> Result<Option<Shape>> {
+    let model = &job.job.spec.model;
+    let ids = prepared.tokenizer.vocabulary_size();
+    if let Some(architecture) = &model.architecture {
+        let rows = architecture.get("vocab_size").and_then(Value::as_u64).map_or(ids, |rows| ids.max(rows as usize));
+        return Ok(Shape::of(architecture, rows));
+    }
+    let folder: Option<PathBuf> = match (&model.uri, &model.checkpoint) {
+        (Some(uri), _) => Some(Location::parse(uri, &job.mounts)?.path().to_owned()),
+        (None, Some(checkpoint)) => newest_step(Location::parse(&checkpoint.uri, &job.mounts)?.path(), checkpoint.step),
+        (None, None) => None,
+    };
+    let Some(path) = folder.map(|folder| folder.join("config.json")) else { return Ok(None) };
+    let bytes = fs::read(&path).map_err(|source| palimpsest_store::Error::io("read", &path, source))?;
+    let config: Map<String, Value> =
+        serde_json::from_slice(&bytes).with_context(|| format!("{} is no JSON object", path.display()))?;
+    Ok(Shape::of(&config, ids))
+}
+
+fn newest_step(folder: &std::path::Path, wanted: Option<u64>) -> Option<PathBuf> {
+    let steps = fs::read_dir(folder).ok()?.filter_map(|entry| {
+        let path = entry.ok()?.path();
+        let step: u64 = path.file_name()?.to_str()?.strip_prefix("step-")?.parse().ok()?;
+        Some((step, path))
+    });
+    steps.filter(|(step, _)| wanted.is_none_or(|wanted| wanted == *step)).max().map(|(_, path)| path)
+}
+
+fn sizes(job: &Job, plan: &Plan, shape: &Shape, threads: u32, on_gpu: bool) -> String {
+    let spec = &job.job.spec;
+    let parameters = shape.parameters();
+    let (master, compute) = match spec.precision {
+        Precision::Float64 => (8.0, 8.0),
+        Precision::BFloat16 => (4.0, 2.0),
+        Precision::Auto if on_gpu => (4.0, 2.0),
+        Precision::Auto | Precision::Float32 => (4.0, 4.0),
+    };
+    let trains_all = spec.stages.iter().any(|stage| stage.trainable == Trainable::All);
+    let trained = if trains_all { parameters } else { shape.embeddings() };
+    let checkpoint = parameters * master + 2.0 * trained * master;
+    let weights =
+        parameters * master + 3.0 * trained * master + if compute < master { parameters * compute } else { 0.0 };
+    let micro_batch = spec.stages.iter().map(|stage| stage.batch.micro_batch).max().unwrap_or(1);
+    let positions = f64::from(micro_batch) * f64::from(plan.sequence_length);
+    let kept = shape.layers * shape.kept_by_a_layer(spec.activation_checkpointing)
+        + match spec.activation_checkpointing {
+            // One layer at a time is computed again.
+            ActivationCheckpointing::Full => shape.kept_by_a_layer(ActivationCheckpointing::None),
+            ActivationCheckpointing::None | ActivationCheckpointing::Selective => 0.0,
+        };
+    let activations = positions * kept * compute;
+    // Two operations a weight forward, four backward; the embedding is looked up, the head multiplied.
+    let slots: u64 = plan.stages.iter().map(StagePlan::slots).sum();
+    let operations = 6.0 * slots as f64 * (shape.matrices() + shape.vocabulary * shape.hidden);
+    let speed = if on_gpu { GPU_FLOPS } else { CPU_FLOPS_OF_A_THREAD * f64::from(threads) };
+    let place = if on_gpu { "a GPU".to_owned() } else { format!("{threads} threads") };
+    let keep = f64::from(spec.checkpoint.keep);
+    [
+        format!("model        {} parameters", words::count(parameters as u64)),
+        format!("checkpoint   {} each, {} in all", bytes(checkpoint), bytes(checkpoint * keep)),
+        format!(
+            "memory       about {} for weights, gradients and moments, {} for activations",
+            bytes(weights),
+            bytes(activations)
+        ),
+        format!("compute      {:.3} PFLOP; roughly {} on {place}", operations / 1e15, words::time(operations / speed)),
+        String::new(),
+    ]
+    .join("\n")
+}
+
+/// `1.2 GB`.
+fn bytes(bytes: f64) -> String {
+    let units = ["B", "kB", "MB", "GB", "TB"];
+    let index = (0..units.len() - 1).find(|index| bytes < 1000f64.powi(*index as i32 + 1)).unwrap_or(units.len() - 1);
+    format!("{:.1} {}", bytes / 1000f64.powi(index as i32), units[index])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn llama_2_has_its_parameters() {
+        let config = serde_json::json!({
+            "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32,
+            "tie_word_embeddings": false,
+        });
+        let shape = Shape::of(config.as_object().unwrap(), 32000).unwrap();
+        assert_eq!(shape.parameters(), 6_738_415_616.0);
+        assert_eq!(bytes(shape.parameters() * 2.0), "13.5 GB");
+    }
+}

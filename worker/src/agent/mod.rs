@@ -1,0 +1,63 @@
+//! The agent: dials the coordinator, starts a rank when it is told to, and carries events and commands between the two.
+//!
+//! ```text
+//! coordinator ── commands ──► agent ── stdin, JSON lines ──► rank
+//!             ◄── reports ───       ◄─ stdout, JSON lines ──
+//! ```
+//!
+//! A crash of the rank costs its process; a restart of the coordinator costs nothing: the agent dials again and says
+//! where it stands.
+
+mod ranks;
+mod session;
+mod supervisor;
+mod translate;
+
+use std::process::ExitCode;
+
+use tokio::io::AsyncReadExt;
+use tokio::sync::watch;
+
+/// What an agent has to know.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// The coordinator, http://HOST:PORT.
+    #[arg(long, value_name = "URL")]
+    coordinator: String,
+    /// A name that no other agent of the job has.
+    #[arg(long, default_value = "worker-0")]
+    name: String,
+    /// End when standard input does, because whoever started the agent is gone then.
+    #[arg(long)]
+    until_stdin_closes: bool,
+}
+
+/// Runs an agent until it is told to end.
+pub(crate) fn main(arguments: Arguments) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "cannot start");
+            return ExitCode::FAILURE;
+        }
+    };
+    runtime.block_on(async {
+        let (closed, stdin_closed) = watch::channel(false);
+        if arguments.until_stdin_closes {
+            tokio::spawn(wait_for_the_end_of_stdin(closed));
+        } else {
+            // The sender stays alive, so that nobody hears of an end.
+            std::mem::forget(closed);
+        }
+        session::run(&arguments.coordinator, &arguments.name, stdin_closed).await;
+    });
+    // A read of standard input that is under way cannot be cancelled, and need not be waited for.
+    runtime.shutdown_background();
+    ExitCode::SUCCESS
+}
+
+async fn wait_for_the_end_of_stdin(closed: watch::Sender<bool>) {
+    let mut ignored = [0; 64];
+    while matches!(tokio::io::stdin().read(&mut ignored).await, Ok(count) if count > 0) {}
+    let _ = closed.send(true);
+}

@@ -1,0 +1,116 @@
+//! A rank's process.
+
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{Child, ChildStdin, Command};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+
+use crate::protocol::{RankCommand, RankEvent};
+
+/// How long a rank may take to end after it said that it does, or was told to.
+const END_GRACE: Duration = Duration::from_secs(5);
+
+/// What is heard of a rank.
+#[derive(Debug)]
+pub(super) enum RankMessage {
+    /// It said something.
+    Event(RankEvent),
+    /// Its process is gone.
+    Gone(ExitStatus),
+}
+
+/// A rank's process under way. Dropping it ends the process.
+#[derive(Debug)]
+pub(super) struct RankProcess {
+    /// `None` once it is told to end.
+    stdin: Option<ChildStdin>,
+    messages: mpsc::Receiver<RankMessage>,
+    end: Option<oneshot::Sender<()>>,
+}
+
+impl RankProcess {
+    /// Starts this binary again as a rank.
+    pub(super) fn start() -> Result<Self> {
+        let binary = std::env::current_exe().context("cannot find the worker's own binary")?;
+        let mut child = Command::new(&binary)
+            .arg("rank")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("cannot start {}", binary.display()))?;
+        let stdin = child.stdin.take();
+        let (sender, messages) = mpsc::channel(64);
+        let (end, told) = oneshot::channel();
+        tokio::spawn(follow(child, sender, told));
+        Ok(Self { stdin, messages, end: Some(end) })
+    }
+
+    /// Hands a command over. A rank that cannot take it any more is about to be heard of as gone.
+    pub(super) async fn send(&mut self, command: &RankCommand) {
+        let Some(stdin) = &mut self.stdin else { return };
+        let Ok(mut line) = serde_json::to_vec(command) else { return };
+        line.push(b'\n');
+        if let Err(error) = stdin.write_all(&line).await {
+            tracing::debug!(%error, "the rank takes no more commands");
+        }
+    }
+
+    /// Closes its standard input, which tells it to stop, and kills it if it has not in a while.
+    pub(super) fn end(&mut self) {
+        self.stdin = None;
+        if let Some(end) = self.end.take() {
+            let _ = end.send(());
+        }
+    }
+
+    /// What is heard next; `None` after [`RankMessage::Gone`].
+    pub(super) async fn next(&mut self) -> Option<RankMessage> {
+        self.messages.recv().await
+    }
+}
+
+/// Reads a rank's events until its process is gone. Once told so, or once the rank has closed its standard output, it has
+/// a few seconds to end by itself.
+async fn follow(mut child: Child, messages: mpsc::Sender<RankMessage>, told: oneshot::Receiver<()>) {
+    let read_all = async {
+        let Some(stdout) = child.stdout.take() else { return };
+        let mut lines = BufReader::new(stdout).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            match serde_json::from_str(&line) {
+                Ok(event) => {
+                    if messages.send(RankMessage::Event(event)).await.is_err() {
+                        return;
+                    }
+                }
+                Err(_) => tracing::warn!(line, "the rank wrote something to standard output that is no event"),
+            }
+        }
+    };
+    let told_to_end = async {
+        // An error means that nobody holds the rank any more; its standard input is closed then, too.
+        let _ = told.await;
+        tokio::time::sleep(END_GRACE).await;
+    };
+    let grace = tokio::select! {
+        () = read_all => END_GRACE,
+        () = told_to_end => Duration::ZERO,
+    };
+    let status = match timeout(grace, child.wait()).await {
+        Ok(status) => status,
+        Err(_) => {
+            let _ = child.start_kill();
+            child.wait().await
+        }
+    };
+    match status {
+        Ok(status) => {
+            let _ = messages.send(RankMessage::Gone(status)).await;
+        }
+        Err(error) => tracing::error!(%error, "cannot wait for the rank"),
+    }
+}
