@@ -1,4 +1,5 @@
 //! What the end-to-end tests share: the binaries, a folder to work in, and the job files they run.
+#![allow(clippy::panic, reason = "a test fails by panicking")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -47,7 +48,12 @@ pub const ONE_THREAD: [&str; 2] = ["--threads", "1"];
 /// Runs `palimpsest` with the given arguments to its end; `run` on one thread.
 pub fn run(arguments: &[&str]) -> Ended {
     let threads: &[&str] = if arguments.first() == Some(&"run") { &ONE_THREAD } else { &[] };
-    palimpsest().args(arguments).args(threads).output().map(Ended::from).unwrap_or_else(|error| panic!("palimpsest: {error}"))
+    palimpsest()
+        .args(arguments)
+        .args(threads)
+        .output()
+        .map(Ended::from)
+        .unwrap_or_else(|error| panic!("palimpsest: {error}"))
 }
 
 /// Runs `palimpsest` and expects it to succeed.
@@ -79,7 +85,10 @@ pub fn write_job(folder: &Path, yaml: &str) -> PathBuf {
     let sums = (0..40).flat_map(|one| (0..40).map(move |other| (one, other)));
     let questions: String = sums
         .map(|(one, other)| {
-            format!("{{\"source\": \"What is {one} plus {other}?\\n\", \"target\": \"{one} plus {other} is {}.\"}}\n", one + other)
+            format!(
+                "{{\"source\": \"What is {one} plus {other}?\\n\", \"target\": \"{one} plus {other} is {}.\"}}\n",
+                one + other
+            )
         })
         .collect();
     std::fs::write(folder.join("questions.jsonl"), questions).unwrap_or_else(|error| panic!("{error}"));
@@ -92,9 +101,9 @@ pub fn write_job(folder: &Path, yaml: &str) -> PathBuf {
 
 /// Python of the parity environment, or `None`, said so, where it is absent; with `CI=true` absence fails.
 pub fn parity_python() -> Option<PathBuf> {
-    let cache = std::env::var_os("PALIMPSEST_CACHE").map(PathBuf::from).unwrap_or_else(|| {
-        PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache/palimpsest")
-    });
+    let cache = std::env::var_os("PALIMPSEST_CACHE")
+        .map(PathBuf::from)
+        .unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache/palimpsest"));
     let python = cache.join("venv/bin/python");
     if python.exists() {
         return Some(python);

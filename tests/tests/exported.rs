@@ -33,8 +33,18 @@ fn transformers_measures_and_generates_the_same() {
     let (ours, expected) = (ours["score"]["bitsPerByte"].as_f64().unwrap(), theirs["bitsPerByte"].as_f64().unwrap());
     assert!((ours - expected).abs() < 1e-5 * expected, "{ours} {expected}");
 
-    let generated =
-        succeed(&["generate", "--model", model, "--prompt", prompt, "--max-new-tokens", "24", "--greedy", "--threads", "1"]);
+    let generated = succeed(&[
+        "generate",
+        "--model",
+        model,
+        "--prompt",
+        prompt,
+        "--max-new-tokens",
+        "24",
+        "--greedy",
+        "--threads",
+        "1",
+    ]);
     assert_eq!(generated.stdout.trim_end(), theirs["text"].as_str().unwrap().trim_end());
 }
 

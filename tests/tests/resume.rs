@@ -18,7 +18,14 @@ fn losses(folder: &Path) -> Vec<(u64, f64)> {
 /// Starts a run and waits until it has told of some step of its.
 fn start_until_step(job: &Path, output: &Path, step: u64) -> Child {
     let arguments = [job.to_str().unwrap(), "--output", output.to_str().unwrap()];
-    let mut child = palimpsest().arg("run").args(arguments).args(ONE_THREAD).stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = palimpsest()
+        .arg("run")
+        .args(arguments)
+        .args(ONE_THREAD)
+        .stderr(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     let metrics = output.join("metrics.jsonl");
     while std::fs::read_to_string(&metrics).map_or(0, |text| text.lines().count() as u64) < step {
         assert!(child.try_wait().unwrap().is_none(), "the run ended before step {step}");
@@ -115,6 +122,10 @@ fn plain_lines_are_written_where_there_is_no_terminal() {
     let job = write_job(folder.path(), SMALL_JOB);
     let ended = succeed(&["run", job.to_str().unwrap(), "--output", folder.path().join("out").to_str().unwrap()]);
     assert!(!ended.stderr.contains('\u{1b}') && !ended.stdout.contains('\u{1b}'), "{ended:?}");
-    let stages = BufReader::new(ended.stderr.as_bytes()).lines().map_while(Result::ok).filter(|line| line.contains("stage")).count();
+    let stages = BufReader::new(ended.stderr.as_bytes())
+        .lines()
+        .map_while(Result::ok)
+        .filter(|line| line.contains("stage"))
+        .count();
     assert!(stages >= 2, "{}", ended.stderr);
 }

@@ -45,7 +45,9 @@ fn every_step_of_a_job_equals_pytorchs() {
         let loss = largest_difference(&ours, &theirs, "loss");
         let norm = largest_difference(&ours, &theirs, "gradNorm");
         let rate = largest_difference(&ours, &theirs, "learningRate");
-        eprintln!("{precision}: the largest relative difference of loss {loss:.1e}, gradient norm {norm:.1e}, learning rate {rate:.1e}");
+        eprintln!(
+            "{precision}: the largest relative difference of loss {loss:.1e}, gradient norm {norm:.1e}, learning rate {rate:.1e}"
+        );
         assert!(loss <= loss_tolerance, "{precision}: {loss:e}");
         assert!(norm <= 100.0 * loss_tolerance, "{precision}: {norm:e}");
         assert!(rate <= 1e-12, "{precision}: {rate:e}");

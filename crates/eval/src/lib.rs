@@ -89,7 +89,12 @@ where
     Ok(sums.score())
 }
 
-fn measure(model: &Decoder, windows: Vec<Window>, options: &Options, sums: &mut Sums) -> Result<(), palimpsest_model::Error> {
+fn measure(
+    model: &Decoder,
+    windows: Vec<Window>,
+    options: &Options,
+    sums: &mut Sums,
+) -> Result<(), palimpsest_model::Error> {
     let rows = fill_rows(windows, options.window);
     for rows in rows.chunks(options.rows.max(1)) {
         let width = rows.iter().map(|row| row.inputs.len()).max().unwrap_or(0);

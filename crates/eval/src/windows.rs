@@ -92,7 +92,8 @@ mod tests {
 
     #[test]
     fn rows_hold_every_window_and_no_more_than_their_length() {
-        let all: Vec<Window> = (2..30).flat_map(|count| windows(&mk_document(count, 1), 16).collect::<Vec<_>>()).collect();
+        let all: Vec<Window> =
+            (2..30).flat_map(|count| windows(&mk_document(count, 1), 16).collect::<Vec<_>>()).collect();
         let positions: usize = all.iter().map(|window| window.inputs.len()).sum();
         let rows = fill_rows(all, 16);
         assert!(rows.iter().all(|row| row.inputs.len() <= 16));

@@ -53,8 +53,12 @@ pub fn prepare_job(
         Some(extension) => (extension.tokenizer.clone(), Some(tokenizers.base), Some(extension)),
         None => (tokenizers.base, None, None),
     };
-    let evaluated: Vec<String> =
-        job.spec.evaluation.iter().filter_map(|evaluation| Some(evaluation.bits_per_byte.as_ref()?.dataset.clone())).collect();
+    let evaluated: Vec<String> = job
+        .spec
+        .evaluation
+        .iter()
+        .filter_map(|evaluation| Some(evaluation.bits_per_byte.as_ref()?.dataset.clone()))
+        .collect();
     let data = folder.prepared();
     let request = PrepareRequest {
         data: &job.spec.data,

@@ -80,7 +80,8 @@ pub(crate) fn measurements(
             }
         }
         let sample = sample.into_iter().map(Ok::<_, Error>);
-        let measured = measure(&named, sample).map_err(|source| Error::Tokenizer { field: "spec.tokenizer", source })?;
+        let measured =
+            measure(&named, sample).map_err(|source| Error::Tokenizer { field: "spec.tokenizer", source })?;
         rows.extend(measured.into_iter().map(|row| Measurement {
             name: row.name,
             language: language.map(str::to_owned),

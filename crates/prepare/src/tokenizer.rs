@@ -45,8 +45,8 @@ pub(crate) fn resolve(
             if !kept.exists() {
                 progress(Progress { fraction: None, message: format!("learning pieces for a vocabulary of {size}") });
                 let count = size.saturating_sub(base.vocabulary_size());
-                let pieces =
-                    learn_pieces(&base, all_texts(&datasets, mounts), count, &PieceOptions::default()).map_err(in_error)?;
+                let pieces = learn_pieces(&base, all_texts(&datasets, mounts), count, &PieceOptions::default())
+                    .map_err(in_error)?;
                 let lines: String =
                     pieces.iter().map(|piece| format!("{}\n", serde_json::json!({ "piece": piece.text }))).collect();
                 write(&kept, lines.as_bytes())?;
@@ -67,7 +67,8 @@ fn base(
 ) -> Result<Tokenizer> {
     if let Some(uri) = &spec.uri {
         let field = "spec.tokenizer.uri";
-        return Tokenizer::open(Location::parse(uri, mounts)?.path()).map_err(|source| Error::Tokenizer { field, source });
+        return Tokenizer::open(Location::parse(uri, mounts)?.path())
+            .map_err(|source| Error::Tokenizer { field, source });
     }
     if let Some(wanted) = &spec.learn {
         let in_error = |source| Error::Tokenizer { field: "spec.tokenizer.learn", source };
@@ -109,7 +110,10 @@ fn model_folder(model: &ModelSource, mounts: &Mounts) -> Result<PathBuf> {
     });
     let newest = steps.filter(|(step, _)| checkpoint.step.is_none_or(|wanted| wanted == *step)).max();
     newest.map(|(_, path)| path).ok_or_else(|| {
-        Error::Job(format!("spec.model.checkpoint: {} holds no such checkpoint; name a folder of checkpoints", root.display()))
+        Error::Job(format!(
+            "spec.model.checkpoint: {} holds no such checkpoint; name a folder of checkpoints",
+            root.display()
+        ))
     })
 }
 
@@ -123,7 +127,10 @@ fn datasets<'a>(job: &'a TrainingJob, names: &[String]) -> Result<Vec<&'a Datase
 }
 
 /// The documents of all datasets; one that has none is an error.
-fn all_texts<'a>(datasets: &'a [&'a Dataset], mounts: &'a Mounts) -> impl Iterator<Item = Result<String, CorpusError>> + 'a {
+fn all_texts<'a>(
+    datasets: &'a [&'a Dataset],
+    mounts: &'a Mounts,
+) -> impl Iterator<Item = Result<String, CorpusError>> + 'a {
     datasets.iter().flat_map(move |dataset| -> Box<dyn Iterator<Item = Result<String, CorpusError>>> {
         match texts(dataset, mounts).map(Iterator::peekable) {
             Ok(mut texts) => match texts.peek() {

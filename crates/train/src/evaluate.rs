@@ -43,7 +43,12 @@ impl Evaluator<'_> {
     }
 
     /// Measures the model as it came, with its own tokenizer.
-    pub(crate) fn measure_base(&mut self, model: &Decoder, tokenizer: &Tokenizer, report: &mut dyn FnMut(Event)) -> Result<()> {
+    pub(crate) fn measure_base(
+        &mut self,
+        model: &Decoder,
+        tokenizer: &Tokenizer,
+        report: &mut dyn FnMut(Event),
+    ) -> Result<()> {
         self.measure_with(model, Some(tokenizer), Moment::Base, 0, None, report)
     }
 
@@ -60,7 +65,10 @@ impl Evaluator<'_> {
         for evaluation in &self.job.spec.evaluation {
             let Some(bits) = &evaluation.bits_per_byte else { continue };
             let is_recorded = recorded.iter().any(|record| {
-                record.name == evaluation.name && record.when == moment && record.step == step && record.stage.as_deref() == stage
+                record.name == evaluation.name
+                    && record.when == moment
+                    && record.step == step
+                    && record.stage.as_deref() == stage
             });
             if is_recorded || !is_due(evaluation, moment, step) {
                 continue;

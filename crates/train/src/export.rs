@@ -12,7 +12,13 @@ use crate::publish;
 
 /// Writes the weights and the tokenizer of a checkpoint (the newest, or that of `step`) to `output`, which must not be
 /// there yet. Returns the checkpoint's step.
-pub fn export(checkpoints: &Path, step: Option<u64>, dtype: Option<OutputDtype>, output: &Path, warn: impl FnMut(String)) -> Result<u64> {
+pub fn export(
+    checkpoints: &Path,
+    step: Option<u64>,
+    dtype: Option<OutputDtype>,
+    output: &Path,
+    warn: impl FnMut(String),
+) -> Result<u64> {
     if output.exists() {
         return Err(Error::User(format!("--output: {} is there already; choose another folder", output.display())));
     }

@@ -9,9 +9,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant, SystemTime};
 
-use palimpsest_api::{
-    ActivationCheckpointing, Attention, CarryOver, TrainingJob, differing_fields, result_digest,
-};
+use palimpsest_api::{ActivationCheckpointing, Attention, CarryOver, TrainingJob, differing_fields, result_digest};
 use palimpsest_corpus::StageReader;
 use palimpsest_model::{Checkpointing, Decoder, ForwardOptions};
 use palimpsest_prepare::{PreparedJob, prepare_job};
@@ -66,7 +64,11 @@ pub fn run(context: &RunContext, control: &Control, report: &mut dyn FnMut(Event
     check_folder(&context.folder, job, &digest)?;
     palimpsest_torch::set_threads(context.threads)?;
 
-    report(Event::Phase { phase: Phase::Preparing, fraction: None, message: "preparing tokenizer and data".to_owned() });
+    report(Event::Phase {
+        phase: Phase::Preparing,
+        fraction: None,
+        message: "preparing tokenizer and data".to_owned(),
+    });
     let cancelled = AtomicBool::new(false);
     let mut on_progress = |progress: palimpsest_prepare::Progress| {
         if control.is_aborted() || control.is_draining() {
@@ -103,7 +105,8 @@ fn check_folder(folder: &RunFolder, job: &TrainingJob, digest: &str) -> Result<(
 }
 
 fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
-    let bytes = serde_json::to_vec_pretty(value).map_err(|error| Error::User(format!("{}: {error}", path.display())))?;
+    let bytes =
+        serde_json::to_vec_pretty(value).map_err(|error| Error::User(format!("{}: {error}", path.display())))?;
     Ok(write_atomically(path, &bytes)?)
 }
 
@@ -136,7 +139,8 @@ impl<'a> Run<'a> {
     ) -> Result<Self> {
         let job = &context.job;
         let plan = &prepared.plan;
-        let readers: Vec<StageReader> = (0..plan.stages.len()).map(|stage| plan.reader(stage)).collect::<Result<_, _>>()?;
+        let readers: Vec<StageReader> =
+            (0..plan.stages.len()).map(|stage| plan.reader(stage)).collect::<Result<_, _>>()?;
         let stages: Vec<PlannedStage> = plan
             .stages
             .iter()
@@ -172,7 +176,8 @@ impl<'a> Run<'a> {
             records: RecordFile::open_at(&context.folder.evaluations(), step)?,
         };
         let metrics = RecordFile::open_at(&context.folder.metrics(), step)?;
-        let events = palimpsest_events::EventWriter::create(&context.folder.tensorboard(), step + 1, seconds_since_1970())?;
+        let events =
+            palimpsest_events::EventWriter::create(&context.folder.tensorboard(), step + 1, seconds_since_1970())?;
 
         let (model, optimizer, state) = match found {
             Some(found) => {
@@ -253,7 +258,11 @@ impl<'a> Run<'a> {
         }
         self.optimizer.set_trainable(&mut self.model, stage.trainable)?;
         let forward = ForwardOptions { checkpointing: checkpointing(job), ..self.evaluator.forward.clone() };
-        report(Event::Phase { phase: Phase::Training, fraction: None, message: format!("training stage {}", stage.name) });
+        report(Event::Phase {
+            phase: Phase::Training,
+            fraction: None,
+            message: format!("training stage {}", stage.name),
+        });
         let mut pace = Pace::default();
         while self.state.stage_step < self.stages[index].steps {
             if self.control.is_aborted() {
@@ -288,7 +297,10 @@ impl<'a> Run<'a> {
             pace.add(&record);
             if record.skipped {
                 let loss = record.loss.map_or("not a number".to_owned(), |loss| format!("{loss:.4}"));
-                report(Event::Warning(format!("step {}: the loss is {loss}, a spike; the optimizer did not step", record.step)));
+                report(Event::Warning(format!(
+                    "step {}: the loss is {loss}, a spike; the optimizer did not step",
+                    record.step
+                )));
             }
             report(Event::Step(self.progress(&record, &pace)));
             self.evaluator.measure(&self.model, Moment::Interval, self.state.step, Some(&stage.name), report)?;
@@ -390,7 +402,8 @@ impl<'a> Run<'a> {
             steps: self.state.step,
             files: Default::default(),
         };
-        let model_digest = publish::publish(&output, &self.model, &self.prepared.tokenizer, &job.spec.output, manifest)?;
+        let model_digest =
+            publish::publish(&output, &self.model, &self.prepared.tokenizer, &job.spec.output, manifest)?;
         let totals = self.state.totals;
         let summary = Summary {
             job: &job.metadata.name,
@@ -443,7 +456,11 @@ fn resume_warning(
     }
     let differences = fingerprint.differences(&manifest.fingerprint);
     Ok((!differences.is_empty()).then(|| {
-        format!("going on from step {} with other numerics, so the last bits may differ: {}", manifest.step, differences.join("; "))
+        format!(
+            "going on from step {} with other numerics, so the last bits may differ: {}",
+            manifest.step,
+            differences.join("; ")
+        )
     }))
 }
 

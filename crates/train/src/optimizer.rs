@@ -105,9 +105,10 @@ impl Optimizer {
     /// Updates every trained slot from its gradient.
     pub(crate) fn step(&mut self, model: &Decoder, spec: &OptimizerSpec, learning_rate: f64) -> Result<()> {
         for decayed in [true, false] {
-            let slots: Vec<&Slot> =
-                self.trained().filter(|slot| slot.kind.decays(&spec.no_decay) == decayed).collect();
-            let tensors = |of: fn(&Slot, &Decoder) -> Tensor| -> Vec<Tensor> { slots.iter().map(|slot| of(slot, model)).collect() };
+            let slots: Vec<&Slot> = self.trained().filter(|slot| slot.kind.decays(&spec.no_decay) == decayed).collect();
+            let tensors = |of: fn(&Slot, &Decoder) -> Tensor| -> Vec<Tensor> {
+                slots.iter().map(|slot| of(slot, model)).collect()
+            };
             palimpsest_torch::adamw_step(
                 &tensors(Slot::weights),
                 &tensors(Slot::gradient),

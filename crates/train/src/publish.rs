@@ -33,7 +33,9 @@ pub(crate) struct OutputManifest {
 pub(crate) enum Existing {
     Nothing,
     /// The output of this very job, after so many steps.
-    Own { step: u64 },
+    Own {
+        step: u64,
+    },
     /// Something else, to be replaced at the end.
     ToReplace,
 }
@@ -43,7 +45,8 @@ pub(crate) fn look(folder: &Path, job: &str, on_existing: OnExisting) -> Result<
     if !folder.exists() {
         return Ok(Existing::Nothing);
     }
-    let manifest = fs::read(folder.join(MANIFEST)).ok().and_then(|bytes| serde_json::from_slice::<OutputManifest>(&bytes).ok());
+    let manifest =
+        fs::read(folder.join(MANIFEST)).ok().and_then(|bytes| serde_json::from_slice::<OutputManifest>(&bytes).ok());
     match (manifest, on_existing) {
         (Some(manifest), _) if manifest.job == job => Ok(Existing::Own { step: manifest.steps }),
         (_, OnExisting::Replace) => Ok(Existing::ToReplace),

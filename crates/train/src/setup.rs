@@ -79,7 +79,10 @@ pub(crate) fn local(uri: &str, mounts: &Mounts) -> Result<std::path::PathBuf> {
 }
 
 /// The architecture's config with the vocabulary and special ids of the tokenizer where it leaves them out.
-fn architecture_config(architecture: &serde_json::Map<String, serde_json::Value>, tokenizer: &Tokenizer) -> Result<Config> {
+fn architecture_config(
+    architecture: &serde_json::Map<String, serde_json::Value>,
+    tokenizer: &Tokenizer,
+) -> Result<Config> {
     let mut fields = architecture.clone();
     fields.entry("vocab_size").or_insert_with(|| tokenizer.vocabulary_size().into());
     for (key, id) in [("bos_token_id", tokenizer.bos()), ("eos_token_id", tokenizer.eos())] {

@@ -83,7 +83,9 @@ impl Telemetry {
             stage: norms.stage.clone(),
             norm_old: norms.norm_old,
             norm_new: norms.norm_new,
-            loss_old: mean_loss(evaluations, norms.stage.as_deref(), |score| (score.tokens - score.new_tokens, score.old_loss)),
+            loss_old: mean_loss(evaluations, norms.stage.as_deref(), |score| {
+                (score.tokens - score.new_tokens, score.old_loss)
+            }),
             loss_new: mean_loss(evaluations, norms.stage.as_deref(), |score| (score.new_tokens, score.new_loss)),
         });
         let last = rows.last();
@@ -122,15 +124,18 @@ fn mean_loss(
         .iter()
         .filter(|evaluation| evaluation.when == moment && evaluation.stage.as_deref() == stage)
         .map(|evaluation| part(&evaluation.score));
-    let (tokens, sum) = parts.fold((0, 0.0), |(tokens, sum), (count, loss)| (tokens + count, sum + count as f64 * loss));
+    let (tokens, sum) =
+        parts.fold((0, 0.0), |(tokens, sum), (count, loss)| (tokens + count, sum + count as f64 * loss));
     (tokens > 0).then(|| sum / tokens as f64)
 }
 
 fn loss_jump(evaluations: &[EvaluationRecord]) -> Option<LossJump> {
     let bits = |moment: Moment| {
-        let scores = evaluations.iter().filter(|evaluation| evaluation.when == moment).map(|evaluation| &evaluation.score);
-        let (bits, bytes) =
-            scores.fold((0.0, 0), |(bits, bytes), score| (bits + score.bits_per_byte * score.bytes as f64, bytes + score.bytes));
+        let scores =
+            evaluations.iter().filter(|evaluation| evaluation.when == moment).map(|evaluation| &evaluation.score);
+        let (bits, bytes) = scores.fold((0.0, 0), |(bits, bytes), score| {
+            (bits + score.bits_per_byte * score.bytes as f64, bytes + score.bytes)
+        });
         (bytes > 0).then(|| bits / bytes as f64)
     };
     Some(LossJump { before: bits(Moment::Base)?, after: bits(Moment::JobStart)? })
@@ -142,7 +147,9 @@ pub(crate) fn count_targets(readers: &[StageReader], first_new: u32, count: usiz
     for reader in readers {
         for index in 0..reader.sequences() {
             for label in reader.sequence(index)?.labels {
-                if let Some(place) = label.checked_sub(first_new as i32).and_then(|place| targets.get_mut(usize::try_from(place).ok()?)) {
+                if let Some(place) =
+                    label.checked_sub(first_new as i32).and_then(|place| targets.get_mut(usize::try_from(place).ok()?))
+                {
                     *place += 1;
                 }
             }
