@@ -25,14 +25,12 @@ pub(crate) enum RankCommand {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct RunRequest {
-    /// The job, valid.
+    /// The job, valid. Its output says where everything is left.
     pub(crate) job: TrainingJob,
     /// The folder that relative `file://` URIs begin from.
     pub(crate) job_folder: PathBuf,
     /// The folder of each claim.
     pub(crate) mounts: BTreeMap<String, PathBuf>,
-    /// The run folder.
-    pub(crate) output: PathBuf,
     /// The fencing number.
     pub(crate) attempt: u64,
     /// This rank, from 0.

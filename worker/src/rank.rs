@@ -19,7 +19,9 @@ pub(crate) fn main() -> ExitCode {
     match run_job() {
         Ok(code) => code,
         Err(error) => {
-            send(&RankEvent::Failed { user: false, message: format!("{error:#}") });
+            let is_users = error.downcast_ref::<palimpsest_train::Error>().is_some_and(palimpsest_train::Error::is_users)
+                || error.downcast_ref::<palimpsest_store::Error>().is_some_and(palimpsest_store::Error::is_users);
+            send(&RankEvent::Failed { user: is_users, message: format!("{error:#}") });
             ExitCode::from(1)
         }
     }
@@ -55,10 +57,11 @@ fn mk_context(request: RunRequest) -> Result<RunContext> {
     if request.world != 1 {
         bail!("this build trains on one rank; world {} was asked for", request.world);
     }
+    let mounts = Mounts { base: request.job_folder, mounts: request.mounts };
     Ok(RunContext {
+        folder: RunFolder::of(&request.job, &mounts)?,
         job: request.job,
-        mounts: Mounts { base: request.job_folder, mounts: request.mounts },
-        folder: RunFolder::new(request.output),
+        mounts,
         attempt: request.attempt,
         device: parse_device(&request.device)?,
         threads: request.threads,

@@ -76,6 +76,21 @@ pub(super) struct Summary {
     rest: serde_json::Map<String, Value>,
 }
 
+impl Summary {
+    /// Names the model's folder as it is seen from the run folder, where it lies there: a page that is passed on has
+    /// nothing to tell of the machine.
+    fn shorten_model_path(&mut self, folder: &Path) {
+        let Some(Value::String(path)) = self.rest.get_mut("model").and_then(|model| model.get_mut("path")) else {
+            return;
+        };
+        let resolved = (Path::new(path).canonicalize(), folder.canonicalize());
+        let (Ok(model), Ok(folder)) = resolved else { return };
+        if let Ok(below) = model.strip_prefix(folder) {
+            *path = below.display().to_string();
+        }
+    }
+}
+
 /// What the report needs of `job.json`.
 #[derive(Debug, Deserialize)]
 struct Job {
@@ -94,10 +109,13 @@ impl RunFiles {
         if !metrics.exists() {
             bail!("{} holds no metrics.jsonl: name the folder of a run that has begun to train", folder.display());
         }
-        let summary: Option<Summary> = read_json(&folder.join("summary.json"))?;
+        let mut summary: Option<Summary> = read_json(&folder.join("summary.json"))?;
         let job: Option<Job> = read_json(&folder.join("job.json"))?;
         let named = summary.as_ref().map(|summary| summary.job.clone()).or(job.map(|job| job.metadata.name));
         let folder_name = || Some(folder.canonicalize().ok()?.file_name()?.to_string_lossy().into_owned());
+        if let Some(summary) = &mut summary {
+            summary.shorten_model_path(folder);
+        }
         Ok(Self {
             name: named.or_else(folder_name).unwrap_or_else(|| "run".to_owned()),
             metrics: read_lines(&metrics)?,

@@ -87,6 +87,19 @@ fn the_plan_gives_stages_buckets_and_epochs() {
 }
 
 #[test]
+fn the_model_is_named_from_the_run_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    mk_metrics(folder.path(), "one", 1..=1);
+    let model = folder.path().join("model");
+    fs::create_dir(&model).unwrap();
+    let path = folder.path().join("model/../model");
+    let summary = json!({"job": "a", "state": "Succeeded", "model": {"path": path, "digest": "sha256:1"}});
+    fs::write(folder.path().join("summary.json"), summary.to_string()).unwrap();
+    let page = render(folder.path()).unwrap();
+    assert_eq!(data_of(&page)["summary"]["model"]["path"], "model");
+}
+
+#[test]
 fn names_cannot_end_the_script_or_the_title() {
     let folder = tempfile::tempdir().unwrap();
     let hostile = "</script><script>alert(1)</script><!-- {{charts}} & \u{2028}";

@@ -98,7 +98,6 @@ fn run_plan(job: &Job, threads: u32, device: Device) -> Result<RunPlan> {
         job_json: serde_json::to_string(&job.job).context("cannot write the job as JSON")?,
         job_folder: text(&job.mounts.base)?,
         mounts,
-        output: text(job.folder.root())?,
         threads,
         device: match device {
             Device::Cpu => "cpu".to_owned(),

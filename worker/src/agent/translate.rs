@@ -85,7 +85,6 @@ pub(super) fn request_of(plan: control::RunPlan, join: &control::Join, attempt: 
         job: serde_json::from_str(&plan.job_json).context("the run plan's job cannot be read")?,
         job_folder: PathBuf::from(plan.job_folder),
         mounts: folders.collect::<BTreeMap<_, _>>(),
-        output: PathBuf::from(plan.output),
         attempt,
         rank: join.first_rank,
         world: join.world,
