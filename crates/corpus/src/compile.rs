@@ -49,14 +49,14 @@ pub(crate) fn compile_stage(
         }
     }
     let mut choice = Choice { field, stage, mixture, datasets, packer, cancelled };
-    let taken = match (stage.budget.tokens, stage.budget.steps, stage.budget.epochs) {
+    let (stretches, counts) = match (stage.budget.tokens, stage.budget.steps, stage.budget.epochs) {
         (Some(tokens), ..) => choice.of_tokens(tokens)?,
         (None, Some(steps), _) => choice.of_steps(steps)?,
         (None, None, epochs) => choice.of_epochs(epochs.unwrap_or(1))?,
     };
-    let buckets = choice.buckets(&taken);
-    for (entry, taken) in choice.mixture.iter().zip(&taken) {
-        choice.datasets[entry.dataset].stream.take(&taken.stretch, taken.count);
+    let buckets = choice.buckets(&stretches, &counts);
+    for (entry, (stretch, count)) in choice.mixture.iter().zip(stretches.iter().zip(counts)) {
+        choice.datasets[entry.dataset].stream.take(stretch, count);
     }
     Ok(CompiledStage { buckets })
 }
@@ -67,11 +67,8 @@ struct Entry {
     weight: u64,
 }
 
-/// The first documents of a stretch.
-struct Taken {
-    stretch: Stretch,
-    count: usize,
-}
+/// A stretch of each dataset's stream, and how many of its documents are taken.
+type Taken = (Vec<Stretch>, Vec<usize>);
 
 struct Choice<'a> {
     field: String,
@@ -83,20 +80,21 @@ struct Choice<'a> {
 }
 
 impl Choice<'_> {
-    fn of_tokens(&mut self, tokens: u64) -> Result<Vec<Taken>> {
+    fn of_tokens(&mut self, tokens: u64) -> Result<Taken> {
         let stretches = self.look_ahead(tokens);
         if let Some((dataset, most)) = self.most_tokens(&stretches)
             && tokens > most
         {
             return Err(self.too_often("tokens", &format!("{tokens} tokens"), dataset, most));
         }
-        Ok(self.cut(&stretches, tokens))
+        let counts = self.cut(&stretches, tokens);
+        Ok((stretches, counts))
     }
 
     /// Every document of the mixture exactly so many times.
-    fn of_epochs(&mut self, epochs: u32) -> Result<Vec<Taken>> {
+    fn of_epochs(&mut self, epochs: u32) -> Result<Taken> {
         let most_uses = self.stage.max_repeats;
-        let mut taken = Vec::with_capacity(self.mixture.len());
+        let mut stretches = Vec::with_capacity(self.mixture.len());
         for entry in &self.mixture {
             let MixedDataset { name, documents, stream } = &mut self.datasets[entry.dataset];
             let used = stream.uses().iter().max().copied().unwrap_or(0);
@@ -105,10 +103,10 @@ impl Choice<'_> {
                 let name = name.clone();
                 return Err(self.too_often("epochs", &format!("{epochs} epochs"), &name, most));
             }
-            let stretch = stream.whole_epochs(epochs, |document| documents.length(document));
-            taken.push(Taken { count: stretch.documents.len(), stretch });
+            stretches.push(stream.whole_epochs(epochs, |document| documents.length(document)));
         }
-        Ok(taken)
+        let counts = stretches.iter().map(|stretch| stretch.documents.len()).collect();
+        Ok((stretches, counts))
     }
 
     /// Finds the most tokens that do not need more than so many steps, and makes sure that they need as many.
@@ -116,7 +114,7 @@ impl Choice<'_> {
     /// More tokens make more sequences, but not quite steadily, since a longer share moves the borders of all bins. So a
     /// bisection finds a place where one document more is too much; should the sequences there be too few, which takes
     /// documents longer than a batch, the neighbourhood is searched, and the budget refused if nothing is found.
-    fn of_steps(&mut self, steps: u64) -> Result<Vec<Taken>> {
+    fn of_steps(&mut self, steps: u64) -> Result<Taken> {
         let batch = u64::from(self.stage.batch.sequences);
         let wanted = steps.saturating_mul(batch);
         let full = wanted.saturating_mul(u64::from(self.packer.sequence_length));
@@ -136,7 +134,8 @@ impl Choice<'_> {
                     let dataset = dataset.to_owned();
                     return Err(self.too_often("steps", &format!("{steps} steps"), &dataset, possible));
                 }
-                return Ok(self.cut(&stretches, most));
+                let counts = self.cut(&stretches, most);
+                return Ok((stretches, counts));
             }
             horizon = horizon.saturating_mul(2);
         };
@@ -160,14 +159,16 @@ impl Choice<'_> {
             }
         }
         if low > 0 && low_sequences.div_ceil(batch) == steps {
-            return Ok(self.cut(&stretches, low));
+            let counts = self.cut(&stretches, low);
+            return Ok((stretches, counts));
         }
         let stride = u64::from(self.packer.sequence_length).div_ceil(16);
         for distance in (1..=512u64).map(|count| count * stride) {
             check(self.cancelled)?;
             for tokens in [low.saturating_sub(distance), low.saturating_add(distance).min(most)] {
                 if tokens > 0 && self.count(&stretches, tokens).div_ceil(batch) == steps {
-                    return Ok(self.cut(&stretches, tokens));
+                    let counts = self.cut(&stretches, tokens);
+                    return Ok((stretches, counts));
                 }
             }
         }
@@ -177,7 +178,7 @@ impl Choice<'_> {
             below => format!("write {below} or {above}"),
         };
         let problem = format!(
-            "whole documents cannot make exactly {steps} steps of {batch} sequences here; {possible}, or a budget in tokens"
+            "whole documents cannot make exactly {steps} steps of {batch} sequences here; {possible}, fewer buckets, or a budget in tokens"
         );
         Err(Error::Budget { field: format!("{}.budget.steps", self.field), problem })
     }
@@ -213,9 +214,9 @@ impl Choice<'_> {
     }
 
     /// Cuts stretches at a budget: a document belongs to it if its middle does, and the first always.
-    fn cut(&self, stretches: &[Stretch], tokens: u64) -> Vec<Taken> {
+    fn cut(&self, stretches: &[Stretch], tokens: u64) -> Vec<usize> {
         let shares = self.mixture.iter().map(|entry| self.share(entry, tokens));
-        let taken = self.mixture.iter().zip(stretches).zip(shares).map(|((entry, stretch), share)| {
+        let counts = self.mixture.iter().zip(stretches).zip(shares).map(|((entry, stretch), share)| {
             let documents = &self.datasets[entry.dataset].documents;
             let mut before = 0;
             let mut count = 0;
@@ -227,19 +228,18 @@ impl Choice<'_> {
                 before += length;
                 count += 1;
             }
-            let count = count.max(1).min(stretch.documents.len());
-            Taken { stretch: stretch.clone(), count }
+            count.max(1).min(stretch.documents.len())
         });
-        taken.collect()
+        counts.collect()
     }
 
     /// Cuts what is taken into bins, and gathers bin k of every dataset in bucket k.
-    fn buckets(&self, taken: &[Taken]) -> Vec<Vec<Item>> {
+    fn buckets(&self, stretches: &[Stretch], counts: &[usize]) -> Vec<Vec<Item>> {
         let count = u128::from(self.stage.buckets.max(1));
         let mut buckets = vec![Vec::new(); count as usize];
-        for (entry, taken) in self.mixture.iter().zip(taken) {
+        for (entry, (stretch, taken)) in self.mixture.iter().zip(stretches.iter().zip(counts)) {
             let documents = &self.datasets[entry.dataset].documents;
-            let chosen = &taken.stretch.documents[..taken.count];
+            let chosen = &stretch.documents[..*taken];
             let total: u128 = chosen.iter().map(|document| u128::from(documents.length(*document))).sum();
             let mut before = 0;
             for document in chosen {
@@ -254,7 +254,7 @@ impl Choice<'_> {
 
     /// How many sequences a budget of `tokens` makes.
     fn count(&self, stretches: &[Stretch], tokens: u64) -> u64 {
-        let buckets = self.buckets(&self.cut(stretches, tokens));
+        let buckets = self.buckets(stretches, &self.cut(stretches, tokens));
         let counts = buckets.iter().map(|items| {
             let lengths: Vec<u32> = items.iter().map(|item| item.length).collect();
             self.packer.count(&lengths)

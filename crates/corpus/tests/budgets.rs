@@ -1,4 +1,5 @@
 //! Budgets in tokens, steps and epochs; repeats; reuse; bins; prompts without room.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 mod common;
 
@@ -72,6 +73,8 @@ fn steps_are_exact() {
         for steps in [1, 2, 3, 7, 20, 41] {
             for sequences in [1, 3, 8] {
                 let stage = with(stage("one", json!({"steps": steps})), "maxRepeats", 100);
+                // Each bucket has a sequence at least.
+                let stage = with(stage, "buckets", if steps * sequences < 8 { 1 } else { 4 });
                 let stage = with(stage, "batch", json!({"sequences": sequences, "microBatch": 1}));
                 let plan = bench.prepare(json!({"sequenceLength": 48, "packing": packing}), json!([stage]), 3).unwrap();
                 let found = plan.stages[0].sequences();
@@ -94,12 +97,12 @@ fn steps_that_documents_cannot_make_are_refused() {
     assert_eq!(
         refusal(&bench, stage(3)),
         "spec.stages[0].budget.steps: whole documents cannot make exactly 3 steps of 1 sequences here; write at least \
-         11, or a budget in tokens"
+         11, fewer buckets, or a budget in tokens"
     );
     assert_eq!(
         refusal(&bench, stage(15)),
         "spec.stages[0].budget.steps: whole documents cannot make exactly 15 steps of 1 sequences here; write 11 or 21, \
-         or a budget in tokens"
+         fewer buckets, or a budget in tokens"
     );
     assert_eq!(prepare(&bench, stage(11)).steps(), 11);
 }
@@ -128,7 +131,7 @@ fn the_largest_budget_that_repeats_allow_is_named_and_right() {
         };
         let message = refusal(&bench, stages(1_000_000));
         let (before, after) = message.split_once("write at most ").unwrap();
-        assert!(before.contains(&format!("spec.stages[1].budget.{unit}")) && before.contains("\"long\""), "{message}");
+        assert!(before.contains(&format!("spec.stages[1].budget.{unit}")) && before.contains("\"short\""), "{message}");
         let most: u64 = after.split(',').next().unwrap().parse().unwrap();
         let plan = prepare(&bench, stages(most));
         let most_uses = plan.certificate.datasets.iter().flat_map(|dataset| dataset.repeated.keys()).max();

@@ -1,8 +1,10 @@
 //! What is true of every plan: it adds up, every id is a target exactly once, and it depends on the job and its seed alone.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 mod common;
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::{BYTES, Bench};
 use palimpsest_corpus::{IGNORED, Plan, TextEncoder};
@@ -275,8 +277,11 @@ fn mk_job() -> Job {
     }
 }
 
+/// Ids, labels, segments and bucket.
+type TrainedSequence = (Vec<u32>, Vec<i32>, Vec<u32>, u32);
+
 /// Everything that a trainer would see.
-fn content(plan: &Plan) -> Vec<(Vec<u32>, Vec<i32>, Vec<u32>, u32)> {
+fn content(plan: &Plan) -> Vec<TrainedSequence> {
     let mut all = Vec::new();
     for stage in 0..plan.stages.len() {
         let reader = plan.reader(stage).unwrap();
@@ -374,4 +379,60 @@ fn damaged_files_are_named() {
         assert!(error.contains("bucket-001.arrow"), "{error}");
         assert!(error.ends_with("remove its folder and prepare the data again"), "{error}");
     }
+}
+
+#[test]
+fn a_preparation_can_be_called_off_and_leaves_nothing_half_done() {
+    let job = mk_job();
+    let bench = job.bench();
+    let data = bench.data(job.data());
+    let stages: Vec<palimpsest_api::Stage> = serde_json::from_value(job.stages()).unwrap();
+    let (mounts, folder) = (bench.mounts(), bench.path("prepared"));
+    let request = palimpsest_corpus::PrepareRequest {
+        data: &data,
+        stages: &stages,
+        seed: 11,
+        tokenizer: &BYTES,
+        mounts: &mounts,
+        folder: &folder,
+        evaluated: &[],
+        threads: 2,
+    };
+    let mut calls = 0;
+    for stop_at in 1.. {
+        let cancelled = AtomicBool::new(false);
+        let mut count = 0;
+        let mut on_progress = |progress: palimpsest_corpus::Progress<'_>| {
+            assert!(progress.done <= progress.total);
+            count += 1;
+            cancelled.store(count == stop_at, Ordering::Relaxed);
+        };
+        match palimpsest_corpus::prepare(&request, &mut on_progress, &cancelled) {
+            Ok(_) => break,
+            Err(error) => assert!(matches!(error, palimpsest_corpus::Error::Cancelled), "{error}"),
+        }
+        calls += 1;
+        for parent in ["prepared/tokenized", "prepared/plans"] {
+            let Ok(entries) = std::fs::read_dir(bench.path(parent)) else { continue };
+            for entry in entries {
+                let folder = entry.unwrap().path();
+                let is_whole = folder.join("manifest.json").is_file() || folder.join("plan.json").is_file();
+                assert!(is_whole, "{}", folder.display());
+            }
+        }
+    }
+    assert!(calls > 5, "{calls}");
+}
+
+#[test]
+fn two_preparations_at_once_agree() {
+    let job = mk_job();
+    let bench = job.bench();
+    let plans: Vec<Plan> = std::thread::scope(|scope| {
+        let prepare = || bench.prepare(job.data(), job.stages(), 11).unwrap();
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(prepare)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert!(plans.iter().all(|plan| *plan == plans[0]));
+    assert_eq!(content(&plans[0]).len() as u64, plans[0].stages.iter().map(|stage| stage.sequences()).sum::<u64>());
 }

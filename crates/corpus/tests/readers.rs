@@ -1,4 +1,5 @@
 //! Datasets of every format, well formed and not.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 mod common;
 
