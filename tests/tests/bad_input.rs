@@ -1,4 +1,5 @@
 //! Bad input gives one clear sentence and exit code 2, and leaves what was there intact.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

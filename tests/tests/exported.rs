@@ -1,4 +1,5 @@
 //! What a run leaves is an ordinary Hugging Face folder: transformers measures and continues with it as we do.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::process::Command;
 
