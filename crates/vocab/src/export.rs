@@ -1,5 +1,6 @@
 //! Writes SentencePiece and tiktoken vocabularies as Hugging Face's `tokenizer.json`.
 
+use crate::folder::AddedToken;
 use crate::sentencepiece::proto::Kind;
 use crate::sentencepiece::{Processor, SPACE};
 use crate::tiktoken::Tiktoken;
@@ -7,27 +8,32 @@ use base64::Engine as _;
 use serde_json::{Map, Value, json};
 
 /// The `tokenizer.json` of a SentencePiece model. Special tokens are put before and after where `bos` and `eos` say.
-pub(crate) fn of_sentencepiece(processor: &Processor, bos: Option<u32>, eos: Option<u32>) -> Result<Value, String> {
+pub(crate) fn of_sentencepiece(
+    processor: &Processor,
+    added: &[AddedToken],
+    bos: Option<(u32, String)>,
+    eos: Option<(u32, String)>,
+) -> Result<Value, String> {
     let model = if processor.bpe().is_some() { bpe_model(processor) } else { unigram_model(processor)? };
-    let piece = |id: u32| processor.pieces.text(id).to_owned();
     Ok(json!({
         "version": "1.0",
         "truncation": null,
         "padding": null,
-        "added_tokens": added_tokens(processor),
+        "added_tokens": added_tokens(processor, added),
         "normalizer": normalizer(processor),
         "pre_tokenizer": null,
-        "post_processor": post_processor(bos.map(|id| (id, piece(id))), eos.map(|id| (id, piece(id)))),
+        "post_processor": post_processor(&bos, &eos),
         "decoder": decoder(processor),
         "model": model,
     }))
 }
 
-fn added_tokens(processor: &Processor) -> Vec<Value> {
+fn added_tokens(processor: &Processor, added: &[AddedToken]) -> Vec<Value> {
     let pieces = &processor.pieces;
     let ids = (0..pieces.len() as u32)
         .filter(|id| matches!(pieces.kind(*id), Kind::Unknown | Kind::Control | Kind::UserDefined));
-    ids.map(|id| added_token(id, pieces.text(id), pieces.kind(id) != Kind::UserDefined)).collect()
+    let of_model = ids.map(|id| added_token(id, pieces.text(id), pieces.kind(id) != Kind::UserDefined));
+    of_model.chain(added.iter().map(|token| added_token(token.id, &token.content, token.special))).collect()
 }
 
 fn added_token(id: u32, content: &str, special: bool) -> Value {
@@ -47,7 +53,7 @@ fn normalizer(processor: &Processor) -> Value {
         steps.push(json!({"type": "Precompiled", "precompiled_charsmap": encoded}));
     }
     if normalizer.remove_extra_whitespaces {
-        steps.push(json!({"type": "Strip", "strip_left": true, "strip_right": true}));
+        steps.push(json!({"type": "Replace", "pattern": {"Regex": "^ +| +$"}, "content": ""}));
         steps.push(json!({"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}));
     }
     if normalizer.add_dummy_prefix && !normalizer.whitespace_is_suffix {
@@ -71,13 +77,13 @@ fn decoder(processor: &Processor) -> Value {
     json!({"type": "Sequence", "decoders": steps})
 }
 
-fn post_processor(bos: Option<(u32, String)>, eos: Option<(u32, String)>) -> Value {
+fn post_processor(bos: &Option<(u32, String)>, eos: &Option<(u32, String)>) -> Value {
     let template = |sequence: &str, kind: u32| {
         let special = |token: &Option<(u32, String)>| {
             token.as_ref().map(|(_, piece)| json!({"SpecialToken": {"id": piece, "type_id": kind}}))
         };
         let text = json!({"Sequence": {"id": sequence, "type_id": kind}});
-        special(&bos).into_iter().chain([text]).chain(special(&eos)).collect::<Vec<_>>()
+        special(bos).into_iter().chain([text]).chain(special(eos)).collect::<Vec<_>>()
     };
     let single = template("A", 0);
     let pair: Vec<Value> = single.iter().cloned().chain(template("B", 1)).collect();
@@ -132,7 +138,7 @@ fn unigram_model(processor: &Processor) -> Result<Value, String> {
 }
 
 /// The `tokenizer.json` of a tiktoken vocabulary: byte-level BPE.
-pub(crate) fn of_tiktoken(tiktoken: &Tiktoken) -> Value {
+pub(crate) fn of_tiktoken(tiktoken: &Tiktoken, added: &[AddedToken]) -> Value {
     let letters = byte_letters();
     let spell = |token: &[u8]| token.iter().map(|byte| letters[usize::from(*byte)]).collect::<String>();
     let tokens = tiktoken.tokens.iter().enumerate().filter(|(_, token)| !token.is_empty());
@@ -143,12 +149,13 @@ pub(crate) fn of_tiktoken(tiktoken: &Tiktoken) -> Value {
         .flatten()
         .map(|(left, right)| [spell(&tiktoken.tokens[*left as usize]), spell(&tiktoken.tokens[*right as usize])])
         .collect();
+    let added: Vec<Value> = added.iter().map(|token| added_token(token.id, &token.content, token.special)).collect();
     let normalizer = if tiktoken.composes { json!({"type": "NFC"}) } else { Value::Null };
     json!({
         "version": "1.0",
         "truncation": null,
         "padding": null,
-        "added_tokens": [],
+        "added_tokens": added,
         "normalizer": normalizer,
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
             {"type": "Split", "pattern": {"Regex": tiktoken.rule.pattern()}, "behavior": "Isolated", "invert": false},

@@ -77,6 +77,10 @@ pub fn extend(base: &Tokenizer, pieces: &[Piece], vocabulary_size: Option<usize>
 
 /// The model of a tokenizer that can be extended.
 pub(crate) fn extensible(base: &Tokenizer) -> Result<&Processor> {
+    if let Some(token) = base.folder.added.first() {
+        let kind = format!("one with tokens added after its last piece, such as {:?}", token.content);
+        return Err(Error::CannotExtend { kind });
+    }
     match &base.engine {
         Engine::SentencePiece(processor) if processor.bpe().is_some() => Ok(processor),
         _ => Err(Error::CannotExtend { kind: base.kind().to_owned() }),

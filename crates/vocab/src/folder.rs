@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Files of a tokenizer's folder that a copy of it keeps as they are.
@@ -16,8 +17,20 @@ pub(crate) struct Folder {
     pub(crate) special_tokens: Map<String, Value>,
     /// The model's `config.json`.
     pub(crate) model: Map<String, Value>,
+    /// Tokens that were added to the vocabulary, by id; some of them may be in it.
+    pub(crate) added: Vec<AddedToken>,
     /// Other files, by name, kept in a copy.
     pub(crate) kept: Vec<(String, Vec<u8>)>,
+}
+
+/// A token that a folder's files add to the vocabulary.
+#[derive(Clone, Debug, serde::Deserialize)]
+pub(crate) struct AddedToken {
+    #[serde(default)]
+    pub(crate) id: u32,
+    pub(crate) content: String,
+    #[serde(default)]
+    pub(crate) special: bool,
 }
 
 /// A special token as a folder's files name it.
@@ -38,8 +51,10 @@ impl Folder {
                 kept.push((name.to_owned(), bytes));
             }
         }
+        let config = read_object(&folder.join("tokenizer_config.json"))?;
         Ok(Self {
-            config: read_object(&folder.join("tokenizer_config.json"))?,
+            added: added_tokens(folder, &config)?,
+            config,
             special_tokens: read_object(&folder.join("special_tokens_map.json"))?,
             model: read_object(&folder.join("config.json"))?,
             kept,
@@ -72,6 +87,33 @@ impl Folder {
 /// The text of a token written as a string or as an object with `content`.
 pub(crate) fn token_text(value: &Value) -> Option<&str> {
     value.as_str().or_else(|| value.get("content")?.as_str())
+}
+
+/// The added tokens of `tokenizer.json`, `tokenizer_config.json` and `added_tokens.json`.
+fn added_tokens(folder: &Path, config: &Map<String, Value>) -> Result<Vec<AddedToken>> {
+    #[derive(Default, serde::Deserialize)]
+    struct TokenizerJson {
+        #[serde(default)]
+        added_tokens: Vec<AddedToken>,
+    }
+    let path = folder.join("tokenizer.json");
+    let json: TokenizerJson = match read_if_there(&path)? {
+        Some(bytes) => serde_json::from_slice(&bytes).map_err(|error| Error::malformed(&path)(error.to_string()))?,
+        None => TokenizerJson::default(),
+    };
+    let mut added: BTreeMap<u32, AddedToken> = json.added_tokens.into_iter().map(|token| (token.id, token)).collect();
+    let decoder = config.get("added_tokens_decoder").and_then(Value::as_object);
+    for (id, token) in decoder.into_iter().flatten() {
+        if let (Ok(id), Ok(token)) = (id.parse(), serde_json::from_value::<AddedToken>(token.clone())) {
+            added.entry(id).or_insert(AddedToken { id, ..token });
+        }
+    }
+    for (content, id) in read_object(&folder.join("added_tokens.json"))? {
+        if let Some(id) = id.as_u64().and_then(|id| u32::try_from(id).ok()) {
+            added.entry(id).or_insert(AddedToken { id, content, special: true });
+        }
+    }
+    Ok(added.into_values().collect())
 }
 
 fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {

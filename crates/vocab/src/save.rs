@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::export;
 use crate::json::JsonTokenizer;
+use crate::sentencepiece::SPACE;
 use crate::sentencepiece::proto::Kind;
 use crate::tokenizer::{Engine, Tokenizer};
 use palimpsest_random::Stream;
@@ -11,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 /// How many texts a saved tokenizer.json is tried on.
 const SAMPLES: usize = 2_000;
-const PIECES_IN_SAMPLE: u64 = 24;
+const PARTS_OF_SAMPLE: u64 = 24;
 
 /// What was saved.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -69,9 +70,10 @@ impl Tokenizer {
             Engine::SentencePiece(processor) => {
                 let bos = self.bos().filter(|_| self.folder.adds("add_bos_token").unwrap_or(true));
                 let eos = self.eos().filter(|_| self.folder.adds("add_eos_token").unwrap_or(false));
-                export::of_sentencepiece(processor, bos, eos)?
+                let named = |id: u32| Some((id, self.piece(id)?));
+                export::of_sentencepiece(processor, &self.folder.added, bos.and_then(named), eos.and_then(named))?
             }
-            Engine::Tiktoken(tiktoken) => export::of_tiktoken(tiktoken),
+            Engine::Tiktoken(tiktoken) => export::of_tiktoken(tiktoken, &self.folder.added),
         };
         Ok(pretty(&value))
     }
@@ -115,7 +117,7 @@ impl Tokenizer {
         named.collect()
     }
 
-    /// Tries a tokenizer.json on texts put together from the vocabulary's own pieces.
+    /// Tries a tokenizer.json on texts put together from the vocabulary's own pieces and any characters.
     fn compare(&self, json: Vec<u8>) -> Result<Option<String>> {
         let json = match JsonTokenizer::new(json) {
             Ok(json) => json,
@@ -124,9 +126,7 @@ impl Tokenizer {
         let mut random = Stream::new(0, "tokenizer-sample", &[]);
         let mut different = 0;
         for _ in 0..SAMPLES {
-            let pieces = random.below(PIECES_IN_SAMPLE) + 1;
-            let ids = (0..pieces).map(|_| random.below(self.vocabulary_size() as u64) as u32);
-            let text = self.decode(&ids.collect::<Vec<_>>());
+            let text = self.sample(&mut random);
             if self.encode(&text)? != json.encode(&text)? {
                 different += 1;
             }
@@ -137,6 +137,22 @@ impl Tokenizer {
                 "load tokenizer.model (or the .tiktoken file) where exact ids matter"
             )
         }))
+    }
+
+    fn sample(&self, random: &mut Stream) -> String {
+        let parts = random.below(PARTS_OF_SAMPLE) + 1;
+        let oddities = random.below(3) == 0;
+        let mut text = String::new();
+        for _ in 0..parts {
+            if oddities && random.below(4) == 0 {
+                let character = char::from_u32(random.below(0x3000) as u32).unwrap_or(' ');
+                text.extend(std::iter::repeat_n(character, random.below(4) as usize));
+            } else {
+                let piece = self.piece(random.below(self.vocabulary_size() as u64) as u32).unwrap_or_default();
+                text.push_str(&piece.replace(SPACE, " "));
+            }
+        }
+        text
     }
 }
 

@@ -28,8 +28,9 @@ pub(crate) enum Engine {
 pub struct Encoding {
     /// The ids.
     pub ids: Vec<u32>,
-    /// For each id the position in the text, in bytes, where what it stands for ends. Positions never fall; the first is
-    /// 0 where an id stands for no more than the space that SentencePiece puts before a text.
+    /// For each id the position in the text, in bytes, where what it stands for ends. Positions never fall. In a
+    /// SentencePiece model the first is 0 where an id stands for no more than the space put before a text, and the bytes
+    /// of a character end one by one; a `tokenizer.json` has them all end with the character.
     pub ends: Vec<u32>,
 }
 
@@ -48,7 +49,11 @@ impl Tokenizer {
         Ok(Self::new(engine, folder))
     }
 
-    pub(crate) fn new(engine: Engine, folder: Folder) -> Self {
+    pub(crate) fn new(engine: Engine, mut folder: Folder) -> Self {
+        let size = size_of(&engine) as u32;
+        // A tokenizer.json holds its added tokens itself.
+        let keep = !matches!(engine, Engine::Json(_));
+        folder.added.retain(|token| keep && token.id >= size);
         let mut tokenizer = Self { engine, folder, bos: None, eos: None };
         tokenizer.bos = tokenizer.find_special("bos_token", Processor::bos);
         tokenizer.eos = tokenizer.find_special("eos_token", Processor::eos);
@@ -70,11 +75,7 @@ impl Tokenizer {
 
     /// How many ids there are: one more than the highest.
     pub fn vocabulary_size(&self) -> usize {
-        match &self.engine {
-            Engine::SentencePiece(processor) => processor.pieces.len(),
-            Engine::Json(json) => json.vocabulary_size(),
-            Engine::Tiktoken(tiktoken) => tiktoken.vocabulary_size(),
-        }
+        self.folder.added.last().map_or_else(|| size_of(&self.engine), |token| token.id as usize + 1)
     }
 
     /// The ids of a text, without BOS and EOS. Text never gives a special token: `</s>` in it is plain text.
@@ -115,6 +116,9 @@ impl Tokenizer {
 
     /// The piece of an id, as the vocabulary writes it.
     pub fn piece(&self, id: u32) -> Option<String> {
+        if let Some(token) = self.folder.added.iter().find(|token| token.id == id) {
+            return Some(token.content.clone());
+        }
         match &self.engine {
             Engine::SentencePiece(processor) => processor.pieces.get(id).map(str::to_owned),
             Engine::Json(json) => json.piece(id),
@@ -124,6 +128,9 @@ impl Tokenizer {
 
     /// The id of a piece, as the vocabulary writes it.
     pub fn id(&self, piece: &str) -> Option<u32> {
+        if let Some(token) = self.folder.added.iter().find(|token| token.content == piece) {
+            return Some(token.id);
+        }
         match &self.engine {
             Engine::SentencePiece(processor) => processor.pieces.id(piece),
             Engine::Json(json) => json.id(piece),
@@ -162,6 +169,14 @@ impl Tokenizer {
             Engine::Json(_) => "a tokenizer.json",
             Engine::Tiktoken(_) => "a tiktoken vocabulary",
         }
+    }
+}
+
+fn size_of(engine: &Engine) -> usize {
+    match engine {
+        Engine::SentencePiece(processor) => processor.pieces.len(),
+        Engine::Json(json) => json.vocabulary_size(),
+        Engine::Tiktoken(tiktoken) => tiktoken.vocabulary_size(),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Every fault is one sentence that names the file, the line or the number.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
 use palimpsest_vocab::{Error, LearnOptions, PieceOptions, Tokenizer, extend, learn, learn_pieces, read_pieces};
 use std::path::{Path, PathBuf};
 
@@ -89,6 +91,16 @@ fn bases_that_cannot_be_extended() {
     let message = extend(&json, &["中".into()], None).unwrap_err().to_string();
     assert!(message.contains("a tokenizer.json"), "{message}");
     assert!(learn_pieces(&json, texts(10), 5, &PieceOptions::default()).is_err());
+
+    file(&folder, "added_tokens.json", "{\"<pad>\": 300}");
+    let added = Tokenizer::open(folder.path()).unwrap();
+    assert_eq!((added.vocabulary_size(), added.id("<pad>"), added.piece(300)), (301, Some(300), Some("<pad>".into())));
+    let message = extend(&added, &["中".into()], None).unwrap_err().to_string();
+    assert!(message.contains("added after its last piece, such as \"<pad>\""), "{message}");
+    let copy = folder.path().join("copy");
+    added.save(&copy).unwrap();
+    assert_eq!(Tokenizer::open(&copy).unwrap().vocabulary_size(), 301);
+    assert_eq!(Tokenizer::open(&copy.join("tokenizer.json")).unwrap().vocabulary_size(), 301);
 }
 
 #[test]
@@ -137,5 +149,10 @@ fn ends_are_positions_in_the_text() {
     assert_eq!(encoding.ends[last - 4..], [9, 10, 11, 12, 13]);
     assert_eq!(encoding.ends[last], 13);
     assert!(encoding.ends.contains(&3) && encoding.ends.contains(&7));
+    let folder = tempfile::tempdir().unwrap();
+    base.save(folder.path()).unwrap();
+    let json = Tokenizer::open(&folder.path().join("tokenizer.json")).unwrap();
+    let text = "the other cats ran, the mat";
+    assert_eq!(json.encode_with_ends(text).unwrap(), base.encode_with_ends(text).unwrap());
     assert_eq!(base.encode_with_ends("").unwrap(), palimpsest_vocab::Encoding::default());
 }

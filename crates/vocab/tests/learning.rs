@@ -1,5 +1,7 @@
 //! Learned vocabularies against those of `sentencepiece`'s own trainer, extension, and the card's table.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
 mod support;
 
 use palimpsest_vocab::{LearnOptions, Piece, PieceOptions, Row, Tokenizer, extend, learn, learn_pieces, measure};
@@ -92,7 +94,7 @@ fn an_extension_keeps_english_and_shortens_chinese() {
     let used = used.range(32_000..).count();
     let (before, after) = (tokens(&base, &held_out), tokens(extended, &held_out));
     println!("held-out Chinese: {before} ids, {after} with the extension; {used} new ids are used");
-    assert!((after as f64) < 0.55 * before as f64);
+    assert!((after as f64) < 0.6 * before as f64);
     assert!(used > 7900, "{used}");
 }
 

@@ -1,5 +1,7 @@
 //! Ids, decoding and positions against `sentencepiece` for models with every option that its trainer has.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
 mod support;
 
 use palimpsest_random::Stream;

@@ -7,7 +7,7 @@ const SPACE: char = '\u{2581}';
 /// A longer stretch is cut: no piece is nearly so long, and the learner goes over whole stretches.
 const LONGEST_STRETCH: usize = 128;
 /// Beyond so many bytes of distinct stretches the rarest are forgotten.
-const MOST_BYTES: usize = 1 << 30;
+const MOST_BYTES: usize = 1 << 29;
 const BYTES_PER_STRETCH: usize = 48;
 
 /// How often each stretch and each character of a corpus occurs.

@@ -277,3 +277,89 @@ impl Links {
         self.bits[place / 64] >> (place % 64) & 1 == 1
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Bpe;
+    use crate::sentencepiece::emit::Emitter;
+    use crate::sentencepiece::pieces::Pieces;
+    use crate::sentencepiece::proto::{Kind, ModelProto, PieceProto, TrainerSpec};
+    use palimpsest_random::Stream;
+    use std::collections::HashMap;
+
+    /// SentencePiece's own algorithm, on strings: merge the best pair, the leftmost of equals; then take unused apart.
+    fn by_strings(pieces: &Pieces, text: &str) -> Vec<u32> {
+        let usable = |text: &str| pieces.id(text).filter(|id| pieces.kind(*id).in_text());
+        let mut symbols: Vec<String> = text.chars().map(String::from).collect();
+        let mut parts = HashMap::new();
+        loop {
+            let candidates = symbols.windows(2).enumerate().filter_map(|(left, pair)| {
+                let merged = pair.concat();
+                let score = pieces.score(usable(&merged)?);
+                Some((score, left, merged))
+            });
+            let better = |one: &(f32, usize, String), other: &(f32, usize, String)| {
+                one.0.total_cmp(&other.0).then(other.1.cmp(&one.1))
+            };
+            let Some((_, left, merged)) = candidates.max_by(better) else { break };
+            let right = symbols.remove(left + 1);
+            parts.insert(merged.clone(), (std::mem::replace(&mut symbols[left], merged), right));
+        }
+        let mut ids = Vec::new();
+        let mut rest: Vec<String> = symbols.into_iter().rev().collect();
+        while let Some(text) = rest.pop() {
+            match usable(&text) {
+                Some(id) if pieces.kind(id) != Kind::Unused => ids.push(id),
+                Some(_) if parts.contains_key(&text) => {
+                    let (left, right) = parts[&text].clone();
+                    rest.extend([right, left]);
+                }
+                _ => ids.extend(text.bytes().map(|byte| pieces.id(&format!("<0x{byte:02X}>")).unwrap())),
+            }
+        }
+        ids
+    }
+
+    /// A vocabulary of random words of few letters, with equal scores, unused pieces, and letters that are no pieces.
+    fn random_pieces(random: &mut Stream, letters: &[char], distinct: u64) -> Pieces {
+        let piece = |text: String, score: f32, kind: Kind| PieceProto {
+            piece: Some(text),
+            score: Some(score),
+            kind: Some(kind as i32),
+        };
+        let mut pieces = vec![piece("<unk>".into(), 0.0, Kind::Unknown)];
+        pieces.extend((0..=u8::MAX).map(|byte| piece(format!("<0x{byte:02X}>"), 0.0, Kind::Byte)));
+        let mut seen = std::collections::HashSet::new();
+        for _ in 0..60 {
+            let length = 1 + random.below(6) as usize;
+            let text: String = (0..length).map(|_| letters[random.below(letters.len() as u64) as usize]).collect();
+            let kind = if random.below(8) == 0 { Kind::Unused } else { Kind::Normal };
+            let score = -(random.below(distinct) as f32);
+            if seen.insert(text.clone()) {
+                pieces.push(piece(text, score, kind));
+            }
+        }
+        let trainer_spec = Some(TrainerSpec { byte_fallback: Some(true), ..Default::default() });
+        Pieces::new(&ModelProto { pieces, trainer_spec, ..Default::default() }).unwrap()
+    }
+
+    #[test]
+    fn one_pair_a_piece_gives_the_ids_of_merging_strings() {
+        let mut random = Stream::new(3, "vocabularies", &[]);
+        let mut different_from_letters = 0;
+        for round in 0..300 {
+            let letters: &[char] = if round % 2 == 0 { &['a', 'b'] } else { &['a', 'é', '中', '\u{2581}', '𠀀'] };
+            let pieces = random_pieces(&mut random, letters, [1, 3, 1000][round % 3]);
+            let bpe = Bpe::new(&pieces);
+            for _ in 0..40 {
+                let length = random.below(60) as usize;
+                let text: String = (0..length).map(|_| letters[random.below(letters.len() as u64) as usize]).collect();
+                let mut ids = Vec::new();
+                bpe.encode(&text, None, &mut Emitter::new(&pieces, &mut ids, None));
+                assert_eq!(ids, by_strings(&pieces, &text), "{text:?} in round {round}");
+                different_from_letters += usize::from(ids.len() < length);
+            }
+        }
+        assert!(different_from_letters > 5_000, "{different_from_letters}");
+    }
+}
