@@ -2,6 +2,35 @@
 
 use crate::error::{Error, Result};
 
+/// A document as ids, with its strings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EncodedDocument {
+    /// BOS, prompt, text, EOS. Where the tokenizer has no BOS, EOS stands in.
+    pub ids: Vec<u32>,
+    /// How many of the first ids are not the text's: BOS and those wholly inside the prompt.
+    pub prompt_ids: usize,
+    /// UTF-8 bytes of the text, the prompt's not counted.
+    pub text_bytes: u64,
+    /// What is before the text; empty where there is none.
+    pub prompt: String,
+    /// The text.
+    pub text: String,
+}
+
+impl EncodedDocument {
+    /// A document in the ids of a tokenizer.
+    pub fn new(prompt: String, text: String, encoder: &dyn TextEncoder) -> Result<Self> {
+        let mut ids = Vec::new();
+        let prompt_ids = encode_document(encoder, Ends::of(encoder)?, &prompt, &text, &mut ids)? as usize;
+        Ok(Self { ids, prompt_ids, text_bytes: text.len() as u64, prompt, text })
+    }
+
+    /// The same document in the ids of another tokenizer.
+    pub fn encode_with(&self, encoder: &dyn TextEncoder) -> Result<Self> {
+        Self::new(self.prompt.clone(), self.text.clone(), encoder)
+    }
+}
+
 /// An error of a tokenizer.
 pub type EncoderError = Box<dyn std::error::Error + Send + Sync>;
 

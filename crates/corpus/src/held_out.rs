@@ -7,7 +7,7 @@ use arrow::buffer::ScalarBuffer;
 use arrow::datatypes::UInt32Type;
 
 use crate::arrow_file::{ArrowFile, Lists, column, numbers32, numbers64};
-use crate::encoder::{Ends, TextEncoder, encode_document};
+use crate::encoder::EncodedDocument;
 use crate::error::Result;
 use crate::tokenized::{HELD_OUT, HELD_OUT_SCHEMA};
 
@@ -24,30 +24,6 @@ struct Batch {
     text_bytes: ScalarBuffer<u64>,
     prompts: LargeStringArray,
     texts: LargeStringArray,
-}
-
-/// A held-out document.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HeldOutDocument {
-    /// BOS, prompt, text, EOS.
-    pub ids: Vec<u32>,
-    /// How many of the first ids are not the text's: BOS and those wholly inside the prompt.
-    pub prompt_ids: usize,
-    /// UTF-8 bytes of the text, the prompt's not counted.
-    pub text_bytes: u64,
-    /// What is before the text; empty where there is none.
-    pub prompt: String,
-    /// The text.
-    pub text: String,
-}
-
-impl HeldOutDocument {
-    /// The same document in the ids of another tokenizer.
-    pub fn encode_with(&self, encoder: &dyn TextEncoder) -> Result<Self> {
-        let mut ids = Vec::new();
-        let prompt_ids = encode_document(encoder, Ends::of(encoder)?, &self.prompt, &self.text, &mut ids)? as usize;
-        Ok(Self { ids, prompt_ids, ..self.clone() })
-    }
 }
 
 impl HeldOut {
@@ -72,9 +48,9 @@ impl HeldOut {
     }
 
     /// The documents, in the order of the dataset.
-    pub fn documents(&self) -> impl Iterator<Item = HeldOutDocument> + '_ {
+    pub fn documents(&self) -> impl Iterator<Item = EncodedDocument> + '_ {
         self.batches.iter().flat_map(|batch| {
-            (0..batch.ids.len()).map(|row| HeldOutDocument {
+            (0..batch.ids.len()).map(|row| EncodedDocument {
                 ids: batch.ids.get(row).to_vec(),
                 prompt_ids: batch.prompt_ids[row] as usize,
                 text_bytes: batch.text_bytes[row],

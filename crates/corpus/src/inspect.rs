@@ -47,6 +47,8 @@ pub struct InspectedSequence {
 pub struct InspectedPiece {
     /// The dataset's name.
     pub dataset: String,
+    /// Which document of the dataset, held-out ones not counted.
+    pub document: u64,
     /// The URI of the file.
     pub file: String,
     /// Which line or row of the file, from 1; 0 where the file is the document.
@@ -55,14 +57,18 @@ pub struct InspectedPiece {
     pub category: Option<String>,
     /// Where the piece begins in the document's ids.
     pub offset: u32,
-    /// Ids of the piece, the one shared with the piece before included.
-    pub ids: u32,
+    /// Input positions of the piece; it spans one id more.
+    pub positions: u32,
     /// Ids of the document.
     pub document_ids: u32,
     /// Positions that the loss is taken over.
     pub targets: u32,
     /// The piece's ids as text, special ones left out.
     pub text: String,
+    /// The input ids.
+    pub input_ids: Vec<u32>,
+    /// The id that follows each input, -100 where the loss is not taken.
+    pub labels: Vec<i32>,
 }
 
 impl InspectedPiece {
@@ -130,8 +136,7 @@ impl<'a> Inspector<'a> {
         let folder = self.plan.tokenized_folder(dataset);
         let document = self.origins.get(&origin.dataset).and_then(|origins| origins.get(origin.document));
         let document = document.ok_or_else(|| Error::damaged(&folder, "it lacks a document of the plan"))?;
-        let ids = range.len() as u32 + 1;
-        let (start, end) = (origin.offset as usize, origin.offset as usize + ids as usize);
+        let (start, end) = (origin.offset as usize, origin.offset as usize + range.len() + 1);
         let span = document.ids.get(start..end).ok_or_else(|| Error::damaged(&folder, "a document is too short"))?;
         let name = &dataset.files[document.file as usize];
         let is_file = dataset.files.len() == 1 && dataset.uri.ends_with(name.as_str());
@@ -139,14 +144,17 @@ impl<'a> Inspector<'a> {
         let is_text = unit(dataset.format) == crate::error::Unit::File;
         Ok(InspectedPiece {
             dataset: dataset.name.clone(),
+            document: origin.document,
             file: if is_file { uri.to_owned() } else { format!("{uri}/{name}") },
             record: if is_text { 0 } else { document.record },
             category: document.category.map(str::to_owned),
             offset: origin.offset,
-            ids,
+            positions: range.len() as u32,
             document_ids: document.ids.len() as u32,
-            targets: sequence.labels[range].iter().filter(|label| **label >= 0).count() as u32,
+            targets: sequence.labels[range.clone()].iter().filter(|label| **label >= 0).count() as u32,
             text: self.encoder.decode(span),
+            input_ids: sequence.input_ids[range.clone()].to_vec(),
+            labels: sequence.labels[range].to_vec(),
         })
     }
 }

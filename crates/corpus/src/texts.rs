@@ -1,4 +1,4 @@
-//! The texts that a tokenizer is learned from.
+//! Documents straight from their files: what a tokenizer is learned from, what a model is measured on.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -7,30 +7,33 @@ use std::sync::atomic::AtomicU64;
 use palimpsest_api::Dataset;
 use palimpsest_store::Mounts;
 
-use crate::error::Result;
+use crate::encoder::{EncodedDocument, TextEncoder};
+use crate::error::{Error, Result};
 use crate::hold_out::HoldOutThreshold;
-use crate::source::{Chunks, Source, records};
+use crate::source::{Chunks, Record, Source, records};
 
 /// The documents of a dataset, each as one string, prompt and text; held-out ones are left out. They are read from the
 /// files as they are asked for.
 pub fn texts(dataset: &Dataset, mounts: &Mounts) -> Result<Texts> {
-    let source = Arc::new(Source::find(dataset, mounts)?);
-    let chunks = Chunks::new(source.clone(), Arc::new(AtomicU64::new(0)));
-    Ok(Texts { threshold: HoldOutThreshold::of(dataset), source, chunks, ready: VecDeque::new() })
+    Ok(Texts { threshold: HoldOutThreshold::of(dataset), records: Records::open(dataset, mounts)? })
+}
+
+/// All documents of a dataset in the ids of a tokenizer, held-out ones and others. They are read from the files as they
+/// are asked for.
+pub fn documents<'a>(
+    dataset: &Dataset,
+    mounts: &Mounts,
+    encoder: &'a dyn TextEncoder,
+) -> Result<impl Iterator<Item = Result<EncodedDocument>> + use<'a>> {
+    let records = Records::open(dataset, mounts)?;
+    Ok(records.map(move |record| record.and_then(|record| EncodedDocument::new(record.prompt, record.text, encoder))))
 }
 
 /// See [`texts`].
+#[derive(Debug)]
 pub struct Texts {
     threshold: HoldOutThreshold,
-    source: Arc<Source>,
-    chunks: Chunks,
-    ready: VecDeque<String>,
-}
-
-impl std::fmt::Debug for Texts {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Texts").field("source", &self.source).finish_non_exhaustive()
-    }
+    records: Records,
 }
 
 impl Iterator for Texts {
@@ -38,23 +41,64 @@ impl Iterator for Texts {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            if let Some(text) = self.ready.pop_front() {
-                return Some(Ok(text));
-            }
-            let chunk = match self.chunks.next()? {
-                Ok(chunk) => chunk,
+            let record = match self.records.next()? {
+                Ok(record) => record,
                 Err(error) => return Some(Err(error)),
             };
-            let (threshold, ready) = (self.threshold, &mut self.ready);
-            let parsed = records(&self.source, chunk, &mut |record| {
-                if !threshold.holds_out(&record.text) {
-                    ready.push_back(record.prompt + &record.text);
-                }
-                Ok(())
-            });
-            if let Err(error) = parsed {
+            if !self.threshold.holds_out(&record.text) {
+                return Some(Ok(record.prompt + &record.text));
+            }
+        }
+    }
+}
+
+/// The records of a dataset, up to the first error.
+struct Records {
+    source: Arc<Source>,
+    chunks: Chunks,
+    ready: VecDeque<Record>,
+    /// What ends it, once the records before it are taken.
+    error: Option<Error>,
+    is_over: bool,
+}
+
+impl Records {
+    fn open(dataset: &Dataset, mounts: &Mounts) -> Result<Self> {
+        let source = Arc::new(Source::find(dataset, mounts)?);
+        let chunks = Chunks::new(source.clone(), Arc::new(AtomicU64::new(0)));
+        Ok(Self { source, chunks, ready: VecDeque::new(), error: None, is_over: false })
+    }
+}
+
+impl std::fmt::Debug for Records {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Records").field("source", &self.source).finish_non_exhaustive()
+    }
+}
+
+impl Iterator for Records {
+    type Item = Result<Record>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(record) = self.ready.pop_front() {
+                return Some(Ok(record));
+            }
+            if let Some(error) = self.error.take() {
                 return Some(Err(error));
             }
+            if self.is_over {
+                return None;
+            }
+            let ready = &mut self.ready;
+            let parsed = self.chunks.next()?.and_then(|chunk| {
+                records(&self.source, chunk, &mut |record| {
+                    ready.push_back(record);
+                    Ok(())
+                })
+            });
+            self.error = parsed.err();
+            self.is_over = self.error.is_some();
         }
     }
 }

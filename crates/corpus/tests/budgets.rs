@@ -6,7 +6,7 @@ mod common;
 use std::collections::HashMap;
 
 use common::{BYTES, Bench};
-use palimpsest_corpus::{HeldOutDocument, Inspector, Plan};
+use palimpsest_corpus::{EncodedDocument, Inspector, Plan};
 use serde_json::{Value, json};
 
 /// Two datasets of documents of 12 and 32 ids on average.
@@ -186,9 +186,9 @@ fn held_out_documents_are_never_trained_on_and_can_be_read() {
     let mut stage = bench.stage_of_all();
     stage["mixture"].as_array_mut().unwrap().pop();
     let plan = prepare(&bench, json!([stage.clone()]));
-    let held_out: Vec<HeldOutDocument> = plan.held_out("qa").unwrap().documents().collect();
+    let held_out: Vec<EncodedDocument> = plan.held_out("qa").unwrap().documents().collect();
     assert_eq!(held_out.len() as u64, plan.certificate.datasets[0].held_out.documents);
-    let more: Vec<HeldOutDocument> = plan.held_out("other").unwrap().documents().collect();
+    let more: Vec<EncodedDocument> = plan.held_out("other").unwrap().documents().collect();
     assert!(more.len() > held_out.len() && held_out.iter().all(|document| more.contains(document)));
     let document = &held_out[0];
     assert_eq!((document.prompt.as_str(), document.prompt_ids), ("why? ", 6));
@@ -221,7 +221,7 @@ fn the_inspector_says_where_a_sequence_came_from() {
         for index in inspector.bucket(0, bucket).unwrap() {
             let sequence = inspector.sequence(0, index).unwrap();
             assert_eq!((sequence.bucket, sequence.step), (bucket as u32, index as u64 / 2));
-            let positions: u32 = sequence.pieces.iter().map(|piece| piece.ids - 1).sum();
+            let positions: u32 = sequence.pieces.iter().map(|piece| piece.positions).sum();
             assert_eq!(positions + sequence.padding, 48);
             for piece in sequence.pieces {
                 assert_eq!(piece.place(), format!("file://qa.jsonl line {}", piece.record));

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use common::{BYTES, Bench, Bytes};
 use flate2::write::GzEncoder;
-use palimpsest_corpus::texts;
+use palimpsest_corpus::{EncodedDocument, documents, texts};
 use serde_json::json;
 
 const LINES: &str = "{\"target\": \"one\", \"id\": [1, {\"target\": 2}]}\n\n{\"source\": \"q: \", \"target\": \"two\"}\r\n{\"target\": \"三\\n\", \"source\": null}";
@@ -239,6 +239,15 @@ fn texts_are_prompt_and_text_of_what_is_not_held_out() {
     let read =
         |dataset| -> Vec<String> { texts(dataset, &bench.mounts()).unwrap().map(|text| text.unwrap()).collect() };
     assert_eq!(read(&bench.datasets[0]), DOCUMENTS);
+    let all: Vec<EncodedDocument> =
+        documents(&bench.datasets[0], &bench.mounts(), &BYTES).unwrap().map(|document| document.unwrap()).collect();
+    let second = &all[1];
+    assert_eq!((second.prompt.as_str(), second.text.as_str(), second.prompt_ids), ("q: ", "two", 4));
+    assert_eq!((second.ids.len(), second.text_bytes, all.len()), (8, 3, 3));
+
+    let broken = mk_jsonl("{\"target\": \"one\"}\noops\n{\"target\": \"two\"}\n");
+    let read: Vec<bool> = texts(&broken.datasets[0], &broken.mounts()).unwrap().map(|text| text.is_ok()).collect();
+    assert_eq!(read, [true, false], "the first error ends it");
 
     let mut bench = Bench::new();
     let numbers: Vec<String> = (0..1000).map(|number| format!("document {number}")).collect();
@@ -255,5 +264,4 @@ fn texts_are_prompt_and_text_of_what_is_not_held_out() {
     let mut numbers = numbers;
     numbers.sort();
     assert_eq!(all, numbers);
-    let _ = &BYTES;
 }

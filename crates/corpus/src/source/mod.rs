@@ -15,7 +15,7 @@ use palimpsest_api::{Dataset, DatasetFormat, Fields};
 use palimpsest_store::{Location, Mounts, list};
 
 pub(crate) use self::chunks::{Chunk, Chunks};
-pub(crate) use self::records::records;
+pub(crate) use self::records::{Record, records};
 use crate::error::{Error, Place, Result, Unit};
 
 /// A dataset and its files.
