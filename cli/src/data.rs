@@ -84,7 +84,7 @@ pub(crate) fn certificate(plan: &Plan) -> String {
             row
         })
         .collect();
-    format!("documents, and their tokens\n{}\nbuckets\n{}", table(&heading, &cells, 1), buckets(plan))
+    format!("documents, and their tokens\n{}\nbuckets\n{}", table(&heading, &cells, &["dataset"]), buckets(plan))
 }
 
 fn buckets(plan: &Plan) -> String {
@@ -112,7 +112,7 @@ fn buckets(plan: &Plan) -> String {
             ]);
         }
     }
-    table(&heading, &cells, 1)
+    table(&heading, &cells, &["stage", "holds"])
 }
 
 fn inspect(

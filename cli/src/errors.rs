@@ -34,7 +34,7 @@ impl std::error::Error for UserError {}
 pub(crate) fn show(error: &anyhow::Error) -> ExitCode {
     match error.downcast_ref::<UserError>() {
         Some(user) => user.sentences.iter().for_each(|sentence| show_sentence(sentence)),
-        None => show_sentence(&format!("{error:#}")),
+        None => show_sentence(&sentence(error)),
     }
     ExitCode::from(if is_users(error) { USER } else { 1 })
 }
@@ -42,6 +42,19 @@ pub(crate) fn show(error: &anyhow::Error) -> ExitCode {
 /// Writes one mistake to standard error.
 pub(crate) fn show_sentence(sentence: &str) {
     eprintln!("error: {sentence}");
+}
+
+/// The error and its causes, but for those that a message names already.
+fn sentence(error: &anyhow::Error) -> String {
+    let mut sentence = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if sentence.is_empty() {
+            sentence = cause;
+        } else if !sentence.contains(&cause) {
+            sentence = format!("{sentence}: {cause}");
+        }
+    }
+    sentence
 }
 
 fn is_users(error: &anyhow::Error) -> bool {
@@ -53,4 +66,28 @@ fn is_users(error: &anyhow::Error) -> bool {
             || cause.downcast_ref::<palimpsest_prepare::Error>().is_some_and(palimpsest_prepare::Error::is_users)
             || cause.is::<palimpsest_vocab::Error>()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+
+    use super::*;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let source = std::io::Error::other("no luck");
+        let error = palimpsest_store::Error::Io { action: "read", path: "a".into(), source };
+        assert!(!is_users(&anyhow::Error::new(error)));
+        let source = std::io::Error::other("no luck");
+        let error = Err::<(), _>(palimpsest_store::Error::Io { action: "read", path: "a".into(), source });
+        assert_eq!(sentence(&error.context("cannot start").unwrap_err()), "cannot start: cannot read a: no luck");
+    }
+
+    #[test]
+    fn what_the_user_can_mend_is_seen_through_contexts() {
+        let error = Err::<(), _>(UserError::new("a")).context("b").unwrap_err();
+        assert!(is_users(&error));
+        assert!(!is_users(&anyhow::anyhow!("a")));
+    }
 }

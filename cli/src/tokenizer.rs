@@ -175,7 +175,7 @@ fn card_table(rows: &[Row]) -> String {
         })
         .collect();
     let heading = ["tokenizer", "vocabulary", "tokens/character", "average length", "bytes/token", "unused pieces"];
-    table(&heading, &cells, 1)
+    table(&heading, &cells, &["tokenizer"])
 }
 
 fn encode(lines: &Lines) -> Result<()> {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 pub(crate) enum RankCommand {
     /// Run a job, from its newest checkpoint where there is one.
-    Run(RunRequest),
+    Run(Box<RunRequest>),
     /// Write a checkpoint after the step under way.
     Checkpoint,
     /// Write a checkpoint after the step under way, then stop.

@@ -19,8 +19,9 @@ pub(crate) fn main() -> ExitCode {
     match run_job() {
         Ok(code) => code,
         Err(error) => {
-            let is_users = error.downcast_ref::<palimpsest_train::Error>().is_some_and(palimpsest_train::Error::is_users)
-                || error.downcast_ref::<palimpsest_store::Error>().is_some_and(palimpsest_store::Error::is_users);
+            let is_users =
+                error.downcast_ref::<palimpsest_train::Error>().is_some_and(palimpsest_train::Error::is_users)
+                    || error.downcast_ref::<palimpsest_store::Error>().is_some_and(palimpsest_store::Error::is_users);
             send(&RankEvent::Failed { user: is_users, message: format!("{error:#}") });
             ExitCode::from(1)
         }
@@ -35,7 +36,7 @@ fn run_job() -> Result<ExitCode> {
     let RankCommand::Run(request) = command else {
         bail!("the first command must be Run");
     };
-    let context = mk_context(request)?;
+    let context = mk_context(*request)?;
     let control = Arc::new(Control::default());
     thread::spawn({
         let control = Arc::clone(&control);

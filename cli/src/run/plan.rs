@@ -47,7 +47,7 @@ fn stages(stages: &[Stage], plan: &Plan) -> String {
     let heading = ["stage", "budget", "trained", "steps", "tokens", "targets", "buckets", "sequences a step", "fill"];
     let cells: Vec<Vec<String>> =
         stages.iter().zip(&plan.stages).map(|(stage, planned)| stage_row(stage, planned)).collect();
-    table(&heading, &cells, 3)
+    table(&heading, &cells, &["stage", "budget", "trained"])
 }
 
 fn stage_row(stage: &Stage, planned: &StagePlan) -> Vec<String> {
@@ -193,7 +193,7 @@ fn sizes(job: &Job, plan: &Plan, shape: &Shape, threads: u32, on_gpu: bool) -> S
             bytes(weights),
             bytes(activations)
         ),
-        format!("compute      {:.3} PFLOP; roughly {} on {place}", operations / 1e15, words::time(operations / speed)),
+        format!("compute      {}; roughly {} on {place}", scaled(operations, "FLOP"), words::time(operations / speed)),
         String::new(),
     ]
     .join("\n")
@@ -201,9 +201,14 @@ fn sizes(job: &Job, plan: &Plan, shape: &Shape, threads: u32, on_gpu: bool) -> S
 
 /// `1.2 GB`.
 fn bytes(bytes: f64) -> String {
-    let units = ["B", "kB", "MB", "GB", "TB"];
-    let index = (0..units.len() - 1).find(|index| bytes < 1000f64.powi(*index as i32 + 1)).unwrap_or(units.len() - 1);
-    format!("{:.1} {}", bytes / 1000f64.powi(index as i32), units[index])
+    scaled(bytes, "B")
+}
+
+fn scaled(amount: f64, unit: &str) -> String {
+    let prefixes = ["", "k", "M", "G", "T", "P", "E", "Z"];
+    let fits = |index: &usize| amount < 1000f64.powi(*index as i32 + 1);
+    let index = (0..prefixes.len() - 1).find(fits).unwrap_or(prefixes.len() - 1);
+    format!("{:.1} {}{unit}", amount / 1000f64.powi(index as i32), prefixes[index])
 }
 
 #[cfg(test)]

@@ -123,7 +123,7 @@ fn bits_per_byte(evaluations: &[Evaluation]) -> String {
     if has_change {
         heading.push("change");
     }
-    table(&heading, &cells, 2)
+    table(&heading, &cells, &["text", "language"])
 }
 
 fn moment_of(evaluation: &Evaluation) -> String {
@@ -159,7 +159,11 @@ fn compression(rows: &[Tokenizer]) -> String {
             ]
         })
         .collect();
-    table(&["tokenizer", "language", "vocabulary", "tokens/character", "bytes/token"], &cells, 2)
+    table(
+        &["tokenizer", "language", "vocabulary", "tokens/character", "bytes/token"],
+        &cells,
+        &["tokenizer", "language"],
+    )
 }
 
 #[cfg(test)]

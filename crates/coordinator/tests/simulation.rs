@@ -157,7 +157,7 @@ impl World {
         } else if all_run && is_last {
             self.step += 1;
             self.reports.push_back((id.clone(), attempt, Report::Progress { step: self.step }));
-            if self.step % CHECKPOINT_EVERY == 0 {
+            if self.step.is_multiple_of(CHECKPOINT_EVERY) {
                 self.checkpoint = self.step;
                 self.reports.push_back((id.clone(), attempt, Report::CheckpointCommitted { step: self.step }));
             }

@@ -91,7 +91,7 @@ impl Supervisor {
         let started = request_of(plan, &place, attempt.number).and_then(|request| Ok((request, RankProcess::start()?)));
         match started {
             Ok((request, mut process)) => {
-                process.send(&RankCommand::Run(request)).await;
+                process.send(&RankCommand::Run(Box::new(request))).await;
                 self.rank = Some(Rank { attempt, process, step: 0, end: None });
                 None
             }

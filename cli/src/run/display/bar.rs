@@ -25,8 +25,11 @@ pub(in crate::run) struct Bar {
 impl Bar {
     pub(super) fn new() -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        bar.enable_steady_tick(Duration::from_millis(120));
-        Self { bar, template: "" }
+        bar.set_message("starting");
+        let mut shown = Self { bar, template: "" };
+        shown.draw_as(SPINNING);
+        shown.bar.enable_steady_tick(Duration::from_millis(120));
+        shown
     }
 
     pub(super) fn show_report(&mut self, report: &report::Report) {
@@ -49,21 +52,18 @@ impl Bar {
         if phase.kind() == phase::Kind::Training {
             return;
         }
+        self.bar.set_message(phase.message.clone());
         match phase.fraction {
             Some(fraction) => {
-                self.draw_as(FILLING);
                 self.bar.set_length(PARTS);
                 self.bar.set_position((fraction.clamp(0.0, 1.0) * PARTS as f64) as u64);
+                self.draw_as(FILLING);
             }
             None => self.draw_as(SPINNING),
         }
-        self.bar.set_message(phase.message.clone());
     }
 
     fn progress(&mut self, progress: &Progress) {
-        self.draw_as(TRAINING);
-        self.bar.set_length(progress.steps);
-        self.bar.set_position(progress.step);
         self.bar.set_prefix(format!("{} bucket {}/{}", progress.stage, progress.bucket + 1, progress.buckets));
         self.bar.set_message(format!(
             "loss {}  {} tokens/s  {} left",
@@ -71,6 +71,9 @@ impl Bar {
             words::count(progress.tokens_per_second.round() as u64),
             words::time(progress.remaining_seconds)
         ));
+        self.bar.set_length(progress.steps);
+        self.bar.set_position(progress.step);
+        self.draw_as(TRAINING);
     }
 
     fn draw_as(&mut self, template: &'static str) {
