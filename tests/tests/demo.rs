@@ -32,7 +32,8 @@ fn the_demo_shows_its_point() {
     let run = |example: &str, base: Option<&Path>, budgets: &[u64]| {
         let job = repository().join(format!("examples/{example}.yaml"));
         let output = path(example);
-        let mut arguments = vec!["run".to_owned(), job.display().to_string(), "--output".to_owned(), output.display().to_string()];
+        let mut arguments =
+            vec!["run".to_owned(), job.display().to_string(), "--output".to_owned(), output.display().to_string()];
         let mut set = |value: String| arguments.extend(["--set".to_owned(), value]);
         for (stage, budget) in budgets.iter().enumerate() {
             set(format!("spec.stages[{stage}].budget.tokens={budget}"));

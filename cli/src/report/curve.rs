@@ -76,7 +76,7 @@ mod tests {
             learning_rate: 1e-4,
             tokens_per_second: 10.0,
             seconds: 0.1,
-            clipped: step % 2 == 0,
+            clipped: step.is_multiple_of(2),
             skipped: false,
         }
     }

@@ -1,4 +1,5 @@
 //! Extension of the vocabulary.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use palimpsest_model::{Batch, Config, Decoder, ForwardOptions, Initialization};
 use serde_json::json;

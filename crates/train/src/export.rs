@@ -17,12 +17,12 @@ pub fn export(
     step: Option<u64>,
     dtype: Option<OutputDtype>,
     output: &Path,
-    warn: impl FnMut(String),
+    mut warn: impl FnMut(String),
 ) -> Result<u64> {
     if output.exists() {
         return Err(Error::User(format!("--output: {} is there already; choose another folder", output.display())));
     }
-    let Some(found) = checkpoint::newest(checkpoints, step, warn)? else {
+    let Some(found) = checkpoint::newest(checkpoints, step, &mut warn)? else {
         let which = step.map_or_else(String::new, |step| format!(" of step {step}"));
         return Err(Error::User(format!(
             "--checkpoint: {} holds no whole checkpoint{which}; name the folder that holds step-* folders",
@@ -32,6 +32,6 @@ pub fn export(
     let model = found.model(Device::Cpu, Kind::Float)?;
     let tokenizer = Tokenizer::open(&found.folder)?;
     std::fs::create_dir_all(output).map_err(|source| palimpsest_store::Error::io("create", output, source))?;
-    publish::save(output, &model, &tokenizer, dtype)?;
+    publish::save(output, &model, &tokenizer, dtype)?.into_iter().for_each(warn);
     Ok(found.state.step)
 }

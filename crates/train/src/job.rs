@@ -402,8 +402,12 @@ impl<'a> Run<'a> {
             steps: self.state.step,
             files: Default::default(),
         };
-        let model_digest =
+        let (model_digest, warnings) =
             publish::publish(&output, &self.model, &self.prepared.tokenizer, &job.spec.output, manifest)?;
+        for warning in warnings {
+            report(Event::Warning(warning.clone()));
+            self.warnings.push(warning);
+        }
         let totals = self.state.totals;
         let summary = Summary {
             job: &job.metadata.name,

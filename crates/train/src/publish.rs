@@ -57,33 +57,38 @@ pub(crate) fn look(folder: &Path, job: &str, on_existing: OnExisting) -> Result<
     }
 }
 
-/// Writes the model beside its place, then renames it there. Returns the digest of its manifest.
+/// Writes the model beside its place, then renames it there. Returns the digest of its manifest, and what a
+/// person should know of the tokenizer's files.
 pub(crate) fn publish(
     folder: &Path,
     model: &Decoder,
     tokenizer: &Tokenizer,
     output: &Output,
     mut manifest: OutputManifest,
-) -> Result<String> {
+) -> Result<(String, Vec<String>)> {
     let staging = staging_folder(folder)?;
-    save(&staging, model, tokenizer, output.dtype)?;
+    let warnings = save(&staging, model, tokenizer, output.dtype)?;
     manifest.files = checkpoint::digests(&staging)?;
     let path = staging.join(MANIFEST);
     let bytes = serde_json::to_vec_pretty(&manifest).map_err(|error| Error::User(error.to_string()))?;
     write_atomically(&path, &bytes)?;
     let digest = sha256_file(&path)?;
     publish_folder(&staging, folder, output.on_existing == OnExisting::Replace)?;
-    Ok(digest)
+    Ok((digest, warnings))
 }
 
-/// Writes a model and its tokenizer as a Hugging Face folder.
-pub(crate) fn save(folder: &Path, model: &Decoder, tokenizer: &Tokenizer, dtype: Option<OutputDtype>) -> Result<()> {
+/// Writes a model and its tokenizer as a Hugging Face folder. Returns what a person should know of the tokenizer's files.
+pub(crate) fn save(
+    folder: &Path,
+    model: &Decoder,
+    tokenizer: &Tokenizer,
+    dtype: Option<OutputDtype>,
+) -> Result<Vec<String>> {
     let kind = match dtype {
         Some(OutputDtype::BFloat16) => Kind::BFloat16,
         Some(OutputDtype::Float16) => Kind::Half,
         Some(OutputDtype::Float32) | None => Kind::Float,
     };
     model.save(folder, kind)?;
-    tokenizer.save(folder)?;
-    Ok(())
+    Ok(tokenizer.save(folder)?.warnings)
 }

@@ -47,9 +47,9 @@ pub(crate) fn take_step(
     let mut sum = 0.0;
     for micro_batch in sequences.chunks(context.stage.batch.micro_batch as usize) {
         let batch = mk_batch(context, micro_batch);
-        sum += model.loss_and_backward(&batch, 1.0 / targets as f64, &context.forward)?.sum;
+        sum += model.loss_and_backward(&batch, 1.0 / targets.max(1) as f64, &context.forward)?.sum;
     }
-    let loss = sum / targets as f64;
+    let loss = sum / targets.max(1) as f64;
 
     let clip = optimizer.clip(model, context.stage.optimizer.clip_norm.value())?;
     let rate = learning_rate(
