@@ -28,8 +28,11 @@ const format = {
   integer: (value) => isNumber(value) ? Math.round(value).toLocaleString("en") : "–",
   fixed: (value, digits = 3) => isNumber(value) ? value.toFixed(digits).replace("-", MINUS) : "–",
   percent: (value, digits = 1) => isNumber(value) ? `${(100 * value).toFixed(digits).replace("-", MINUS)} %` : "–",
-  change: (value, digits = 1) => !isNumber(value) ? "–"
-    : `${value > 0 ? "+" : ""}${(100 * value).toFixed(digits).replace("-", MINUS)} %`,
+  change(value, digits = 1) {
+    if (!isNumber(value)) return "–";
+    const text = Math.abs(100 * value).toFixed(digits);
+    return `${Number(text) === 0 ? "±" : value > 0 ? "+" : MINUS}${text} %`;
+  },
   short(value) {
     if (!isNumber(value)) return "–";
     const units = [[1e12, "T"], [1e9, "B"], [1e6, "M"], [1e3, "k"]];
@@ -38,7 +41,7 @@ const format = {
     }
     return String(Number(value.toPrecision(3)));
   },
-  tick: (value) => format.short(value).replace(/\.?0+(?= )/, (zeros) => zeros.startsWith(".") ? "" : zeros),
+  tick: (value) => format.short(value).replace(/^[\d.]+/, (digits) => String(Number(digits))),
   scientific(value) {
     if (!isNumber(value)) return "–";
     if (value === 0) return "0";

@@ -46,6 +46,8 @@ pub(super) struct LanguageChange {
     pub(super) loss: Vec<Option<f64>>,
     /// The first of its bits per byte.
     pub(super) before: f64,
+    /// That before the first step, once the vocabulary was extended; `None` where it was not.
+    extended: Option<f64>,
     /// The last of its bits per byte.
     pub(super) after: f64,
     /// `after / before - 1`; `None` with a single measurement.
@@ -97,10 +99,13 @@ impl Evaluations {
         let bits_per_byte: Vec<Option<f64>> = (0..self.moments.len()).map(bits_at).collect();
         let loss = (0..self.moments.len()).map(loss_at).collect();
         let before = bits_per_byte.iter().find_map(|bits| *bits)?;
+        let has_base = self.moments.iter().any(|moment| moment.when == "Base");
+        let start = self.moments.iter().position(|moment| moment.when == "JobStart").filter(|_| has_base);
+        let extended = start.and_then(|start| bits_per_byte[start]);
         let after = bits_per_byte.iter().rev().find_map(|bits| *bits)?;
         let measured = bits_per_byte.iter().flatten().count();
         let change = (measured > 1).then(|| after / before - 1.0);
-        Some(LanguageChange { language: language.to_owned(), bits_per_byte, loss, before, after, change })
+        Some(LanguageChange { language: language.to_owned(), bits_per_byte, loss, before, extended, after, change })
     }
 }
 

@@ -91,7 +91,7 @@ function headline() {
   return h("div", { class: "headline" }, known.map((language) => h("div", { colour: inkOf(language.language) },
     h("div", { class: "what" }, `${languageName(language.language)}, held out`),
     h("div", { class: "figure" }, format.change(language.change).replace(" %", ""), h("small", {}, "%")),
-    h("div", { class: "detail" }, `${format.fixed(language.before)} → ${format.fixed(language.after)} `, h("span", { class: "muted" }, "bits per byte")))));
+    h("div", { class: "detail" }, `${format.fixed(language.before)} → ${format.fixed(language.after)} `, h("span", { class: "muted" }, `bits per byte${isNumber(language.extended) ? `, ${format.fixed(language.extended)} once the vocabulary was extended` : ""}`)))));
 }
 
 function facts() {
@@ -126,12 +126,16 @@ class HeldOut {
       ...report.evaluations.rows.map((each) => ({ kind: "thin", name: each.name, colour: inkOf(each.language), bits: each.bitsPerByte, values: view(each.bitsPerByte) })),
       ...report.languages.map((each) => ({ kind: "", name: languageName(each.language), colour: inkOf(each.language), bits: each.bitsPerByte, values: view(each.bitsPerByte) })),
     ];
-    const scale = verticalScale(lines.flatMap((line) => line.values), {}, top, bottom, 6);
+    const all = lines.flatMap((line) => line.values).filter(isNumber), [low, high] = minmax(all);
+    const log = !this.relative && high / low > 2.5;
+    const scale = verticalScale(all, { log }, top, bottom, 6);
+    if (log) svg.append(s("text", { x: width - right + 8, y: top - 1, "text-anchor": "end" }, "log scale"));
+    if (log) scale.ticks = [0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 12].filter((tick) => tick >= low / 1.03 && tick <= high * 1.03);
     const x = (index) => left + (moments.length === 1 ? 0.5 : index / (moments.length - 1)) * (width - left - right);
     for (const tick of scale.ticks) {
       const y = scale.place(tick);
       svg.append(s("line", { class: this.relative && tick === 0 ? "zero" : "grid", x1: left, x2: width - right + 8, y1: y, y2: y }),
-        s("text", { x: left - 9, y: y + 4, "text-anchor": "end" }, this.relative ? format.change(tick, 0) : format.fixed(tick, 1)));
+        s("text", { x: left - 9, y: y + 4, "text-anchor": "end" }, this.relative ? format.change(tick, 0) : String(tick)));
     }
     const named = moments.map((moment, index) => ({ moment, index })).filter(({ moment }) => moment.when !== "Interval");
     named.forEach(({ moment, index }, place) => {
@@ -154,14 +158,15 @@ class HeldOut {
     }
     this.label(svg, report.languages.map((language) => ({
       y: scale.place(lastOf(view(language.bitsPerByte))), colour: inkOf(language.language), name: languageName(language.language),
-      text: `${format.fixed(language.after)}${isNumber(language.change) ? `, ${format.change(language.change)}` : ""}` })), x(moments.length - 1) + 14);
+      text: `${format.fixed(language.after)}${isNumber(language.change) ? `, ${format.change(language.change)}` : ""}` })), x(moments.length - 1) + 14, bottom - 16);
     return svg;
   }
 
   /** Names at the lines' ends, moved apart where they would touch. */
-  label(svg, labels, x) {
+  label(svg, labels, x, bottom) {
     labels.sort((left, right) => left.y - right.y);
     labels.forEach((label, index) => { if (index) label.y = Math.max(label.y, labels[index - 1].y + 34); });
+    labels.reverse().forEach((label, index) => { label.y = Math.min(label.y, index ? labels[index - 1].y - 34 : bottom); });
     for (const label of labels) {
       svg.append(s("text", { x, y: label.y - 1, class: "name", style: `fill:${label.colour};font-size:13px` }, label.name), s("text", { x, y: label.y + 14 }, label.text));
     }
@@ -277,13 +282,7 @@ function newTokenSection() {
     h("div", { class: "bars" }, classes.flatMap(([name, count]) => [h("span", {}, name === "0" ? "never" : `${name.replace("-", "–")} times`),
       h("span", { class: "bar", colour: name === "0" ? "var(--ghost)" : "var(--cinnabar)" }, h("i", { style: `width:${100 * count / most}%` })),
       h("span", { class: "end" }, `${format.integer(count)} · ${format.percent(count / fresh.count)}`)])))];
-  if (fresh.lossJump) {
-    const { before, after } = fresh.lossJump, high = Math.max(before, after);
-    const bar = (name, value, colour) => [h("span", {}, name), h("span", { class: "bar", colour }, h("i", { style: `width:${100 * value / high}%` })), h("span", { class: "end" }, format.fixed(value))];
-    sheets.push(h("div", { class: "sheet" }, h("h3", {}, "The jump at step 0"),
-      h("p", { class: "pair" }, format.change(after / before - 1), h("small", {}, " bits per byte of all held-out text, no step taken yet")),
-      h("div", { class: "bars" }, bar("own vocabulary", before, "var(--ghost)"), bar("extended", after, "var(--cinnabar)"))));
-  }
+  if (fresh.lossJump) sheets.push(jump(fresh.lossJump));
   const stages = fresh.stages || [];
   const rows = stages.map((stage) => row([stage.stage || "step 0", format.fixed(stage.normOld), format.fixed(stage.normNew),
     format.fixed(stage.normNew / stage.normOld, 2), format.fixed(stage.lossOld, 2), format.fixed(stage.lossNew, 2)]));
@@ -291,6 +290,17 @@ function newTokenSection() {
     "Row norms are Euclidean, of the embedding; losses are of held-out text, by the id to be predicted."],
     h("div", { class: "columns" }, sheets),
     stages.length ? h("div", { class: "sheet", style: "margin-top:14px" }, table(null, ["After", "Row norm, old", "new", "new / old", "Loss of old ids", "of new ids"], rows)) : null);
+}
+
+/** What the new rows cost or gain before any step: all held-out text together, then a language at a time. */
+function jump({ before, after }) {
+  const known = report.languages.filter((language) => isNumber(language.extended));
+  const high = Math.max(before, after, ...known.flatMap((language) => [language.before, language.extended]));
+  const line = (name, from, to, colour) => [h("span", {}, name), ghosted(from, to, high, colour), h("span", { class: "end" }, `${format.fixed(from)} → ${format.fixed(to)}`)];
+  return h("div", { class: "sheet" }, h("h3", {}, "The jump at step 0"),
+    h("p", { class: "pair" }, format.change(after / before - 1), h("small", {}, " bits per byte of all held-out text")),
+    h("div", { class: "bars" }, line("all", before, after, "var(--slate)"), known.flatMap((language) => line(languageName(language.language), language.before, language.extended, inkOf(language.language)))),
+    h("p", { class: "note" }, "From the base model with its own vocabulary (pale) to the extended one before its first step (solid)."));
 }
 
 // Tokenizer
