@@ -156,10 +156,13 @@ impl View for Stored<'_> {
 /// Writes a file as transformers' own: tensors in alphabetical order, the format `pt`.
 pub(super) fn write_views(path: &Path, views: Vec<(&str, Stored<'_>)>) -> Result<()> {
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    // safetensors leaves a file that its owner alone may read: it gets the permissions of an ordinary one.
+    let ordinary = std::fs::File::create(path).and_then(|file| file.metadata()).map_err(Error::io(path))?.permissions();
     safetensors::serialize_to_file(views, Some(metadata), path).map_err(|error| match error {
         SafeTensorError::IoError(source) => Error::Io { path: path.to_owned(), source },
         other => Error::weights(path, format!("cannot be written: {other}")),
     })?;
     let file = std::fs::File::open(path).map_err(Error::io(path))?;
+    file.set_permissions(ordinary).map_err(Error::io(path))?;
     file.sync_all().map_err(Error::io(path))
 }
