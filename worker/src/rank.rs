@@ -69,7 +69,8 @@ fn mk_context(request: RunRequest) -> Result<RunContext> {
     })
 }
 
-/// Takes commands until standard input ends, which means that the agent is gone and so must be this rank.
+/// Takes commands until standard input ends. That means that the agent is gone: another may be on its way with a rank of its
+/// own, so this one ends here and now, whatever it is doing. Files are written whole or not at all.
 fn follow_commands(control: &Control) {
     for line in std::io::stdin().lock().lines().map_while(Result::ok) {
         match serde_json::from_str(&line) {
@@ -80,7 +81,7 @@ fn follow_commands(control: &Control) {
             Err(error) => tracing::warn!(%error, "a command was not understood"),
         }
     }
-    control.request_abort();
+    let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
 }
 
 fn send(event: &RankEvent) {

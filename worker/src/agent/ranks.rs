@@ -30,7 +30,7 @@ pub(super) enum RankMessage {
 /// A rank's process under way. Dropping it ends the process.
 #[derive(Debug)]
 pub(super) struct RankProcess {
-    /// `None` once it is told to end.
+    /// Its end tells the rank that nobody holds it any more.
     stdin: Option<ChildStdin>,
     messages: mpsc::Receiver<RankMessage>,
     end: Option<oneshot::Sender<()>>,
@@ -69,9 +69,8 @@ impl RankProcess {
         }
     }
 
-    /// Closes its standard input, which tells it to stop, and kills it if it has not in a while.
+    /// Kills it if it has not ended in a while.
     pub(super) fn end(&mut self) {
-        self.stdin = None;
         if let Some(end) = self.end.take() {
             let _ = end.send(());
         }
@@ -101,7 +100,7 @@ async fn follow(mut child: Child, messages: mpsc::Sender<RankMessage>, told: one
         }
     };
     let told_to_end = async {
-        // An error means that nobody holds the rank any more; its standard input is closed then, too.
+        // An error means that nobody holds the rank any more: it has seen the end of its standard input.
         let _ = told.await;
         tokio::time::sleep(END_GRACE).await;
     };

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use palimpsest_proto::control::{Phase, Progress, report};
+use palimpsest_proto::control::{Phase, Progress, phase, report};
 
 use super::phrases;
 use crate::words;
@@ -44,6 +44,10 @@ impl Lines {
 
     fn phase(&mut self, phase: &Phase) -> Option<String> {
         let is_new = self.phase.replace(phase.kind) != Some(phase.kind);
+        if phase.kind() == phase::Kind::Training {
+            // After a restart the same stage begins once more.
+            self.place = None;
+        }
         if !is_new && self.last.elapsed() < INTERVAL {
             return None;
         }
