@@ -72,9 +72,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         (None, Some(newest)) => newest.threads.unwrap_or_else(|| arguments.job.threads()),
         _ => arguments.job.threads(),
     };
-    let config = Config::new(&job.job, newest.map_or(0, |newest| newest.attempt));
     let plan = run_plan(&job, threads, arguments.device)?;
     let mut display = Display::new();
+    if let Some(newest) = newest.as_ref().filter(|_| !job.folder.model().exists()) {
+        display.say(&format!("going on from the checkpoint of step {}", newest.step));
+    }
+    let config = Config::new(&job.job, newest.map_or(0, |newest| newest.attempt));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     let end = runtime.block_on(driver::drive(config, &result_digest(&job.job), plan, &mut display));
     display.finish();

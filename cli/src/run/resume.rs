@@ -8,6 +8,8 @@ use serde_json::Value;
 /// The newest checkpoint of a folder.
 #[derive(Debug)]
 pub(super) struct Newest {
+    /// The steps that it holds.
+    pub(super) step: u64,
     /// The attempt that wrote it.
     pub(super) attempt: u64,
     /// The threads it was computed with.
@@ -22,9 +24,10 @@ pub(super) fn newest_checkpoint(folder: &Path) -> Option<Newest> {
         let manifest: Value = serde_json::from_slice(&fs::read(path.join("manifest.json")).ok()?).ok()?;
         Some((step, manifest))
     });
-    let (_, manifest) = manifests.max_by_key(|(step, _)| *step)?;
+    let (step, manifest) = manifests.max_by_key(|(step, _)| *step)?;
     let threads = manifest["fingerprint"]["threads"].as_u64();
     Some(Newest {
+        step,
         attempt: manifest["attempt"].as_u64().unwrap_or(0),
         threads: threads.and_then(|threads| u32::try_from(threads).ok()).filter(|threads| *threads > 0),
     })
@@ -68,10 +71,10 @@ mod tests {
             }
         }
         let newest = newest_checkpoint(folder.path()).unwrap();
-        assert_eq!((newest.attempt, newest.threads), (0, None));
+        assert_eq!((newest.step, newest.attempt, newest.threads), (10, 0, None));
         fs::remove_file(folder.path().join("step-00000010/manifest.json")).unwrap();
         let newest = newest_checkpoint(folder.path()).unwrap();
-        assert_eq!((newest.attempt, newest.threads), (1, Some(3)));
+        assert_eq!((newest.step, newest.attempt, newest.threads), (2, 1, Some(3)));
         assert!(newest_checkpoint(&folder.path().join("none")).is_none());
     }
 }

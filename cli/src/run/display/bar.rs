@@ -9,8 +9,8 @@ use super::phrases;
 use crate::words;
 
 const SPINNING: &str = "{spinner} {msg}";
-const FILLING: &str = "{msg:40!} {bar:40} {percent:>3} %";
-const TRAINING: &str = "{prefix} {bar:24} {pos}/{len}  {msg}";
+const FILLING: &str = "{msg} {wide_bar} {percent:>3} %";
+const TRAINING: &str = "{prefix} {wide_bar} {pos}/{len}  {msg}";
 
 /// How finely a fraction is drawn.
 const PARTS: u64 = 1000;
@@ -24,12 +24,11 @@ pub(in crate::run) struct Bar {
 
 impl Bar {
     pub(super) fn new() -> Self {
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        bar.set_message("starting");
-        let mut shown = Self { bar, template: "" };
-        shown.draw_as(SPINNING);
-        shown.bar.enable_steady_tick(Duration::from_millis(120));
-        shown
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr())
+            .with_style(style_of(SPINNING))
+            .with_message("starting");
+        bar.enable_steady_tick(Duration::from_millis(120));
+        Self { bar, template: SPINNING }
     }
 
     pub(super) fn show_report(&mut self, report: &report::Report) {
@@ -79,8 +78,7 @@ impl Bar {
     fn draw_as(&mut self, template: &'static str) {
         if self.template != template {
             self.template = template;
-            let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-            self.bar.set_style(style.progress_chars("━╸─"));
+            self.bar.set_style(style_of(template));
         }
     }
 
@@ -91,4 +89,9 @@ impl Bar {
     pub(super) fn finish(&self) {
         self.bar.finish_and_clear();
     }
+}
+
+fn style_of(template: &str) -> ProgressStyle {
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    style.progress_chars("━╸─")
 }
