@@ -21,7 +21,8 @@ const inkOf = (language) => inks.get(language) || "var(--slate)";
 /** Datasets of a language are shades of its ink. */
 const shades = (() => {
   const shade = new Map(), count = new Map();
-  for (const { name, language } of report.datasets) {
+  const trainedFirst = [...report.datasets].sort((left, right) => Number(right.tokens > 0) - Number(left.tokens > 0));
+  for (const { name, language } of trainedFirst) {
     const index = count.get(language) || 0;
     count.set(language, index + 1);
     shade.set(name, `color-mix(in oklab, ${inkOf(language)} ${[100, 74, 54, 40, 87, 64, 47][index % 7]}%, var(--sheet))`);
