@@ -67,7 +67,7 @@ fn make() -> Option<References> {
 /// The Python of the parity environment, unless it is absent, which fails in CI.
 pub(crate) fn python() -> Option<PathBuf> {
     let python = folder_of("PALIMPSEST_CACHE", "").join("venv/bin/python");
-    there(python.exists(), &format!("there is no {}: scripts/parity_venv.sh makes it", python.display()))
+    there(python.exists(), &format!("there is no {}: scripts/parity-venv.sh makes it", python.display()))
         .then_some(python)
 }
 
