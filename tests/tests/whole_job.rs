@@ -35,6 +35,7 @@ fn every_step_of_a_job_equals_pytorchs() {
         succeed(&["run", job.to_str().unwrap(), "--output", run.to_str().unwrap()]);
         let theirs = folder.path().join(format!("{kind}.jsonl"));
         let status = Command::new(&python)
+            .env("OMP_NUM_THREADS", "1")
             .arg(repository().join("tests/parity/whole_job.py"))
             .args([&run, &run.join("checkpoints/step-00000000")])
             .args([kind, &first_new.to_string()])
