@@ -181,7 +181,6 @@ impl Allocation {
         let queries = config.num_attention_heads * config.head_dim;
         let keys = config.num_key_value_heads * config.head_dim;
         let middle = config.intermediate_size;
-        let first = self.parameters.len();
         let prefix = format!("model.layers.{index}");
         let attention = |name: &str| format!("{prefix}.self_attn.{name}_proj");
         let mlp = |name: &str| format!("{prefix}.mlp.{name}_proj");
@@ -192,7 +191,6 @@ impl Allocation {
         let down = self.linear(&[(mlp("down"), hidden)], middle, config.mlp_bias);
         let input_norm = self.group(&[(format!("{prefix}.input_layernorm.weight"), vec![hidden])]);
         let mlp_norm = self.group(&[(format!("{prefix}.post_attention_layernorm.weight"), vec![hidden])]);
-        debug_assert!(self.parameters.len() > first);
         LayerGroups { input_norm, query_key_value, output, mlp_norm, gate_up, down }
     }
 
