@@ -1,21 +1,33 @@
 """Trains a prepared job again with transformers and torch.optim: whole_job.py RUN MODEL DTYPE FIRST_NEW OUT.
 
 RUN is a run folder of `palimpsest run` (its job.json, plan.json and packed Arrow files are read); MODEL is the Hugging
-Face folder of the weights before the first step, the vocabulary extended already and FIRST_NEW the first id that was appended (0: none). Writes a JSON line a step to OUT:
-{"step", "loss", "gradNorm", "learningRate"}. Nothing of Palimpsest's own code runs here.
+Face folder of the weights before the first step, the vocabulary extended already, and FIRST_NEW the first id that was
+appended (0: none). DTYPE is float64, float32, or bfloat16: float32 weights under autocast. Writes a JSON line a step to
+OUT: {"step", "loss", "gradNorm", "learningRate"}. `--steps N` ends after N steps; `--mutate NAME` does one thing wrong on
+purpose. Nothing of Palimpsest's own code runs here.
 """
 
+import argparse
 import json
 import math
-import sys
 from pathlib import Path
 
 import pyarrow.ipc
 import torch
 from transformers import AutoModelForCausalLM
 
-run, model_folder, dtype = Path(sys.argv[1]), sys.argv[2], getattr(torch, sys.argv[3])
-first_new, out = int(sys.argv[4]), sys.argv[5]
+parser = argparse.ArgumentParser()
+parser.add_argument("run", type=Path)
+parser.add_argument("model")
+parser.add_argument("dtype", choices=["float64", "float32", "bfloat16"])
+parser.add_argument("first_new", type=int)
+parser.add_argument("out")
+parser.add_argument("--steps", type=int, default=math.inf)
+parser.add_argument("--mutate", choices=["positions", "mask", "normalizer", "decay"])
+arguments = parser.parse_args()
+run, first_new, mutated = arguments.run, arguments.first_new, arguments.mutate
+autocast = arguments.dtype == "bfloat16"
+dtype = torch.float32 if autocast else getattr(torch, arguments.dtype)
 job = json.loads((run / "job.json").read_text())["spec"]
 plan = json.loads((run / "plan.json").read_text())
 torch.manual_seed(0)
@@ -52,11 +64,11 @@ def collate(rows):
         labels[i, :n] = torch.tensor(row["labels"])
         start = 0
         for k, length in enumerate(row["segments"]):
-            positions[i, start:start + length] = torch.arange(length)
+            positions[i, start:start + length] = torch.arange(length) + (start if mutated == "positions" else 0)
             document[i, start:start + length] = k
             start += length
     causal = torch.ones(width, width, dtype=torch.bool).tril()
-    if job["data"].get("attention", "Document") == "Document":
+    if job["data"].get("attention", "Document") == "Document" and mutated != "mask":
         causal = causal & (document[:, :, None] == document[:, None, :])
     mask = torch.zeros(len(rows), 1, width, width, dtype=dtype)
     mask.masked_fill_(~causal.view(-1, 1, width, width), torch.finfo(dtype).min)
@@ -73,7 +85,7 @@ def rate(schedule, peak, t, steps):
     return peak if schedule["kind"] == "Constant" else minimum + (peak - minimum) * share
 
 
-model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=dtype, attn_implementation="sdpa")
+model = AutoModelForCausalLM.from_pretrained(arguments.model, dtype=dtype, attn_implementation="sdpa")
 if dtype == torch.float64:
     model = in_full_precision(model)
 model.config.use_cache = False
@@ -88,7 +100,7 @@ for name, parameter in model.named_parameters():
 
 step = 0
 optimizer = None
-with open(out, "w") as sink:
+with open(arguments.out, "w") as sink:
     for index, stage in enumerate(job["stages"]):
         spec, steps = stage["optimizer"], plan["stages"][index]["steps"]
         new_only, embeddings_only = stage["trainable"] == "NewEmbeddings", stage["trainable"] == "Embeddings"
@@ -96,7 +108,7 @@ with open(out, "w") as sink:
             slot for slot in slots
             if stage["trainable"] == "All" or slot[0] in embeddings and (embeddings_only or slot[2] == first_new)
         ]
-        exempt = lambda name: ("Norms" in spec["noDecay"] and name.endswith("norm.weight")
+        exempt = lambda name: mutated != "decay" and ("Norms" in spec["noDecay"] and name.endswith("norm.weight")
                                or "Embeddings" in spec["noDecay"] and name in embeddings)
         groups = [
             {"params": [s[4] for s in trained if not exempt(s[0])], "weight_decay": float(spec["weightDecay"])},
@@ -107,14 +119,15 @@ with open(out, "w") as sink:
                                       betas=tuple(map(float, spec["betas"])), eps=float(spec["epsilon"]))
         optimizer.state.update(old_state)
         data, size, micro = list(sequences(index)), stage["batch"]["sequences"], stage["batch"]["microBatch"]
-        for t in range(steps):
+        for t in range(min(steps, arguments.steps - step)):
             batch = data[t * size:(t + 1) * size]
-            targets = sum(label != -100 for row in batch for label in row["labels"])
+            targets = sum(mutated == "normalizer" or label != -100 for row in batch for label in row["labels"])
             model.zero_grad()
             total = 0.0
             for start in range(0, len(batch), micro):
                 ids, labels, positions, mask = collate(batch[start:start + micro])
-                logits = model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False).logits
+                with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+                    logits = model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False).logits
                 logits = logits if dtype == torch.float64 else logits.float()
                 loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum")
                 (loss / targets).backward()

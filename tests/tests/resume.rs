@@ -130,3 +130,48 @@ fn plain_lines_are_written_where_there_is_no_terminal() {
         .count();
     assert!(stages >= 2, "{}", ended.stderr);
 }
+
+/// How many updates the optimizer of the newest checkpoint has given to a parameter.
+fn updates(checkpoints: &Path, parameter: &str) -> f32 {
+    let newest = std::fs::read_dir(checkpoints).unwrap().map(|entry| entry.unwrap().path()).max().unwrap();
+    let bytes = std::fs::read(newest.join("optimizer.safetensors")).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let count = tensors.tensor(&format!("{parameter}.steps")).unwrap();
+    f32::from_le_bytes(count.data().try_into().unwrap())
+}
+
+#[test]
+fn another_jobs_checkpoint_gives_weights_alone_or_the_moments_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = write_job(folder.path(), SMALL_JOB);
+    let output = folder.path().join("first");
+    succeed(&["run", first.to_str().unwrap(), "--output", output.to_str().unwrap()]);
+    let done = updates(&output.join("checkpoints"), "model.norm.weight");
+    assert!(done > 0.0);
+    let architecture = SMALL_JOB.lines().find(|line| line.contains("architecture:")).unwrap();
+    let learned = SMALL_JOB.lines().filter(|line| line.contains("learn") || line.contains("tokenizer:"));
+    let forked = learned.fold(SMALL_JOB.to_owned(), |yaml, line| yaml.replace(&format!("{line}\n"), ""));
+    let mut losses_of_forks = Vec::new();
+    for (state, carry_over) in [("Full", "WeightsAndOptimizer"), ("Weights", "Weights")] {
+        let checkpoint = format!("    checkpoint: {{uri: \"file://first/checkpoints\", state: {state}}}");
+        let yaml = forked
+            .replace(architecture, &checkpoint)
+            .replace("    - name: text\n", &format!("    - name: text\n      carryOver: {carry_over}\n"));
+        let job = write_job(folder.path(), &yaml);
+        let output = folder.path().join(state);
+        succeed(&[
+            "run",
+            job.to_str().unwrap(),
+            "--output",
+            output.to_str().unwrap(),
+            "--set",
+            "spec.stages[1].carryOver=WeightsAndOptimizer",
+        ]);
+        let steps = losses(&output).len() as f32;
+        let taken_over = if state == "Full" { done } else { 0.0 };
+        assert_eq!(updates(&output.join("checkpoints"), "model.norm.weight"), taken_over + steps, "{state}");
+        losses_of_forks.push(losses(&output));
+    }
+    assert_eq!(losses_of_forks[0][0], losses_of_forks[1][0], "both begin from the same weights");
+    assert_ne!(losses_of_forks[0][1], losses_of_forks[1][1], "and step otherwise");
+}

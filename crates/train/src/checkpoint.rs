@@ -15,6 +15,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
 use crate::fingerprint::Fingerprint;
+use crate::optimizer::Moments;
 use crate::spikes::SpikeWindow;
 
 const MANIFEST: &str = "manifest.json";
@@ -77,7 +78,7 @@ pub(crate) struct Checkpoint {
 pub(crate) struct Contents<'a> {
     pub(crate) model: &'a Decoder,
     pub(crate) tokenizer: &'a Tokenizer,
-    pub(crate) optimizer: BTreeMap<String, Tensor>,
+    pub(crate) optimizer: Moments,
     pub(crate) state: &'a State,
     pub(crate) attempt: u64,
     pub(crate) job: &'a str,
@@ -203,7 +204,7 @@ impl Checkpoint {
     }
 
     /// The optimizer's state it holds.
-    pub(crate) fn optimizer(&self) -> Result<BTreeMap<String, Tensor>> {
+    pub(crate) fn optimizer(&self) -> Result<Moments> {
         Ok(Tensor::read_safetensors(self.folder.join(OPTIMIZER))?.into_iter().collect())
     }
 }

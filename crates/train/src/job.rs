@@ -183,17 +183,20 @@ impl<'a> Run<'a> {
             Some(found) => {
                 warnings.extend(resume_warning(&found.manifest, &digest, &prepared.plan.digest, &fingerprint)?);
                 let model = found.model(context.device, kinds.masters)?;
-                let mut optimizer = Optimizer::new(&model, first_new_row);
-                optimizer.load(found.optimizer()?)?;
+                let optimizer = Optimizer::of_checkpoint(&model, found.optimizer()?)?;
                 (model, optimizer, found.state)
             }
             None => {
-                let mut model = setup::base_model(job, &context.mounts, prepared, context.device, kinds.masters)?;
+                let setup::Base { mut model, moments } =
+                    setup::base(job, &context.mounts, prepared, context.device, kinds.masters)?;
                 if let Some(tokenizer) = &prepared.base_tokenizer {
                     evaluator.measure_base(&model, tokenizer, report)?;
                 }
                 setup::extend_vocabulary(job, prepared, &mut model)?;
-                let optimizer = Optimizer::new(&model, first_new_row);
+                let optimizer = match moments {
+                    Some(moments) => Optimizer::of_checkpoint(&model, moments)?,
+                    None => Optimizer::new(&model, first_new_row),
+                };
                 let rows = first_new_row.and_then(|first| RowNorms::of(&model, first, None)).into_iter().collect();
                 let state = State {
                     step: 0,

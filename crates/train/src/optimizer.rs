@@ -11,6 +11,9 @@ use tch::{Kind, Tensor};
 
 use crate::error::{Error, Result};
 
+/// The tensors of an optimizer's state by name, as a checkpoint keeps them.
+pub(crate) type Moments = BTreeMap<String, Tensor>;
+
 /// AdamW's state over all slots that have ever been trained since moments were last reset.
 #[derive(Debug)]
 pub(crate) struct Optimizer {
@@ -63,6 +66,15 @@ impl Optimizer {
             }
         }
         Self { slots }
+    }
+
+    /// The state that a checkpoint keeps of a model, with the slots that it was written with.
+    pub(crate) fn of_checkpoint(model: &Decoder, mut moments: Moments) -> Result<Self> {
+        let mut optimizer = Self::new(model, first_new_row(&moments));
+        for slot in &mut optimizer.slots {
+            slot.load(&mut moments)?;
+        }
+        Ok(optimizer)
     }
 
     /// Chooses what a stage trains, and makes the model keep gradients of just those parameters.
@@ -127,31 +139,14 @@ impl Optimizer {
     }
 
     /// The moments and counts of all slots, by name, for a checkpoint.
-    pub(crate) fn state(&self) -> BTreeMap<String, Tensor> {
-        let mut state = BTreeMap::new();
+    pub(crate) fn state(&self) -> Moments {
+        let mut state = Moments::new();
         for slot in &self.slots {
             state.insert(format!("{}.exp_avg", slot.name), slot.exp_avg.shallow_clone());
             state.insert(format!("{}.exp_avg_sq", slot.name), slot.exp_avg_sq.shallow_clone());
             state.insert(format!("{}.steps", slot.name), slot.steps.shallow_clone());
         }
         state
-    }
-
-    /// Takes up the state of a checkpoint of the same job.
-    pub(crate) fn load(&mut self, mut state: BTreeMap<String, Tensor>) -> Result<()> {
-        for slot in &mut self.slots {
-            for (field, tensor) in
-                [("exp_avg", &mut slot.exp_avg), ("exp_avg_sq", &mut slot.exp_avg_sq), ("steps", &mut slot.steps)]
-            {
-                let name = format!("{}.{field}", slot.name);
-                let saved = state.remove(&name).ok_or_else(|| Error::MissingMoment { name: name.clone() })?;
-                if saved.size() != tensor.size() {
-                    return Err(Error::MissingMoment { name });
-                }
-                tensor.copy_(&saved);
-            }
-        }
-        Ok(())
     }
 
     fn trained(&self) -> impl Iterator<Item = &Slot> {
@@ -185,6 +180,20 @@ impl Slot {
         }
     }
 
+    /// Takes its part of a checkpoint's state.
+    fn load(&mut self, moments: &mut Moments) -> Result<()> {
+        let fields = [("exp_avg", &mut self.exp_avg), ("exp_avg_sq", &mut self.exp_avg_sq), ("steps", &mut self.steps)];
+        for (field, tensor) in fields {
+            let name = format!("{}.{field}", self.name);
+            let saved = moments.remove(&name).ok_or_else(|| Error::MissingMoment { name: name.clone() })?;
+            if saved.size() != tensor.size() {
+                return Err(Error::MissingMoment { name });
+            }
+            tensor.copy_(&saved);
+        }
+        Ok(())
+    }
+
     fn weights(&self, model: &Decoder) -> Tensor {
         self.view(&model.parameters()[self.parameter].tensor.detach())
     }
@@ -213,8 +222,17 @@ impl SlotKind {
     }
 }
 
+/// The first row of the slot of new rows, where the state was written with one: its name ends in `[2048:3072]`.
+fn first_new_row(moments: &Moments) -> Option<i64> {
+    let ranges = moments.keys().filter_map(|name| name.strip_prefix(EMBEDDING)?.strip_prefix('['));
+    let firsts = ranges.filter_map(|range| range.split(':').next()?.parse().ok());
+    firsts.max().filter(|first| *first > 0)
+}
+
+const EMBEDDING: &str = "model.embed_tokens.weight";
+
 fn slot_kind(name: &str) -> SlotKind {
-    if name == "model.embed_tokens.weight" || name == "lm_head.weight" {
+    if name == EMBEDDING || name == "lm_head.weight" {
         SlotKind::OldEmbedding
     } else if name.ends_with("norm.weight") {
         SlotKind::Norm

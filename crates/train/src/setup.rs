@@ -1,6 +1,6 @@
 //! Makes the model that the first step begins from, and refuses a job that cannot work before anything is written.
 
-use palimpsest_api::{EmbeddingInitialization, ModelSource, Precision, TrainingJob};
+use palimpsest_api::{CheckpointState, EmbeddingInitialization, ModelSource, Precision, TrainingJob};
 use palimpsest_model::{Config, Decoder, Initialization};
 use palimpsest_prepare::PreparedJob;
 use palimpsest_store::{Location, Mounts};
@@ -9,6 +9,7 @@ use tch::{Device, Kind};
 
 use crate::checkpoint;
 use crate::error::{Error, Result};
+use crate::optimizer::Moments;
 
 /// The kinds of the masters and of the passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,15 +28,24 @@ pub(crate) fn kinds(precision: Precision, device: Device) -> Kinds {
     }
 }
 
-/// The model before its vocabulary is extended.
-pub(crate) fn base_model(
+/// What the first step begins from.
+pub(crate) struct Base {
+    /// The model before its vocabulary is extended.
+    pub(crate) model: Decoder,
+    /// The optimizer's state of another job's checkpoint, where the job takes that over.
+    pub(crate) moments: Option<Moments>,
+}
+
+/// The model and, where the job asks for them, the moments that it names.
+pub(crate) fn base(
     job: &TrainingJob,
     mounts: &Mounts,
     prepared: &PreparedJob,
     device: Device,
     kind: Kind,
-) -> Result<Decoder> {
+) -> Result<Base> {
     let base_tokenizer = prepared.base_tokenizer.as_ref().unwrap_or(&prepared.tokenizer);
+    let mut moments = None;
     let model = match &job.spec.model {
         ModelSource { uri: Some(uri), .. } => Decoder::open(&local(uri, mounts)?, device, kind)?,
         ModelSource { architecture: Some(architecture), .. } => {
@@ -52,6 +62,9 @@ pub(crate) fn base_model(
                     root.display()
                 )));
             };
+            if source.state == CheckpointState::Full {
+                moments = Some(found.optimizer()?);
+            }
             found.model(device, kind)?
         }
         ModelSource { .. } => {
@@ -60,7 +73,7 @@ pub(crate) fn base_model(
     };
     check_vocabulary(&model.config, base_tokenizer, prepared.extension.is_some())?;
     check_context(&model.config, job.spec.data.sequence_length)?;
-    Ok(model)
+    Ok(Base { model, moments })
 }
 
 /// Appends the rows of the extension, if there is one.

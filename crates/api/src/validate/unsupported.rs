@@ -1,7 +1,7 @@
 //! What the design declares and this engine does not do yet: refused by name, so that nothing is silently ignored.
 
 use super::{Violation, Violations};
-use crate::training_job::{CheckpointState, TrainingJob};
+use crate::training_job::TrainingJob;
 use crate::uri::{Scheme, Uri};
 
 /// The fields of a valid `job` that this engine cannot honour, for `run`.
@@ -24,11 +24,6 @@ pub fn unsupported(job: &TrainingJob) -> Vec<Violation> {
             violations.add(field, message);
         }
     }
-    violations.add_if(
-        spec.model.checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.state == CheckpointState::Full),
-        "spec.model.checkpoint.state",
-        "the optimizer's moments of another job cannot be taken over in this version; write Weights, here and as carryOver of the first stage",
-    );
     for (index, dataset) in spec.data.datasets.iter().enumerate() {
         let field = format!("spec.data.datasets[{index}].preparation");
         let Some(preparation) = &dataset.preparation else { continue };
