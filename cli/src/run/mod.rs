@@ -18,7 +18,7 @@ use anyhow::{Context, Result, anyhow};
 use palimpsest_api::result_digest;
 use palimpsest_coordinator::{Cause, Config, State};
 use palimpsest_proto::control::RunPlan;
-use palimpsest_store::write_atomically;
+use palimpsest_store::{newest_attempt, write_atomically};
 
 use self::display::Display;
 use self::driver::End;
@@ -63,6 +63,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     let job = arguments.job.read()?;
     let lock = Lock::take(job.folder.root())?;
+    // Checkpoints that lie elsewhere may be meant by jobs of other folders, too.
+    let checkpoints = job.folder.checkpoints();
+    let is_elsewhere = !checkpoints.starts_with(job.folder.root());
+    let lock_of_checkpoints = is_elsewhere.then(|| Lock::take(&checkpoints)).transpose()?;
     if arguments.plan {
         return plan::run(&job, arguments.job.threads(), arguments.device == Device::Cuda);
     }
@@ -77,13 +81,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     if let Some(newest) = newest.as_ref().filter(|_| !job.folder.model().exists()) {
         display.say(&format!("going on from the checkpoint of step {}", newest.step));
     }
-    let config = Config::new(&job.job, newest.map_or(0, |newest| newest.attempt));
+    let claimed = newest_attempt(&job.folder.checkpoints())?;
+    let config = Config::new(&job.job, claimed.unwrap_or(0));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     let end = runtime.block_on(driver::drive(config, &result_digest(&job.job), plan, &mut display));
     display.finish();
     runtime.shutdown_background();
     let code = conclude(&job, end?);
-    drop(lock);
+    drop((lock, lock_of_checkpoints));
     code
 }
 

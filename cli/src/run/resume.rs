@@ -10,8 +10,6 @@ use serde_json::Value;
 pub(super) struct Newest {
     /// The steps that it holds.
     pub(super) step: u64,
-    /// The attempt that wrote it.
-    pub(super) attempt: u64,
     /// The threads it was computed with.
     pub(super) threads: Option<u32>,
 }
@@ -28,7 +26,6 @@ pub(super) fn newest_checkpoint(folder: &Path) -> Option<Newest> {
     let threads = manifest["fingerprint"]["threads"].as_u64();
     Some(Newest {
         step,
-        attempt: manifest["attempt"].as_u64().unwrap_or(0),
         threads: threads.and_then(|threads| u32::try_from(threads).ok()).filter(|threads| *threads > 0),
     })
 }
@@ -61,9 +58,7 @@ mod tests {
     #[test]
     fn the_newest_whole_checkpoint_counts() {
         let folder = tempfile::tempdir().unwrap();
-        for (step, manifest) in
-            [(2, Some(r#"{"attempt":1,"fingerprint":{"threads":3}}"#)), (10, Some("{}")), (11, None)]
-        {
+        for (step, manifest) in [(2, Some(r#"{"fingerprint":{"threads":3}}"#)), (10, Some("{}")), (11, None)] {
             let path = folder.path().join(format!("step-{step:08}"));
             fs::create_dir(&path).unwrap();
             if let Some(manifest) = manifest {
@@ -71,10 +66,10 @@ mod tests {
             }
         }
         let newest = newest_checkpoint(folder.path()).unwrap();
-        assert_eq!((newest.step, newest.attempt, newest.threads), (10, 0, None));
+        assert_eq!((newest.step, newest.threads), (10, None));
         fs::remove_file(folder.path().join("step-00000010/manifest.json")).unwrap();
         let newest = newest_checkpoint(folder.path()).unwrap();
-        assert_eq!((newest.step, newest.attempt, newest.threads), (2, 1, Some(3)));
+        assert_eq!((newest.step, newest.threads), (2, Some(3)));
         assert!(newest_checkpoint(&folder.path().join("none")).is_none());
     }
 }

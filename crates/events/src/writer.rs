@@ -17,6 +17,13 @@ pub struct Error {
     source: io::Error,
 }
 
+impl Error {
+    /// The file or folder, and why it could not be written.
+    pub fn into_parts(self) -> (PathBuf, io::Error) {
+        (self.path, self.source)
+    }
+}
+
 /// The result of writing events.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 

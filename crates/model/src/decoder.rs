@@ -118,6 +118,19 @@ impl Decoder {
         self.parameters.iter().find(|parameter| parameter.name == name).map(|parameter| &parameter.tensor)
     }
 
+    /// A copy of the weights on the CPU that training does not touch, to be written while training goes on.
+    pub fn snapshot(&self) -> Result<Self> {
+        let mut copy = Self::zeros(&self.config, Device::Cpu, self.kind());
+        copy.generation_config = self.generation_config.clone();
+        copy.copy_from(self)?;
+        Ok(copy)
+    }
+
+    /// Takes the weights of a decoder of the same shape.
+    pub fn copy_from(&self, other: &Self) -> Result<()> {
+        other.parameters.iter().try_for_each(|parameter| self.set(&parameter.name, &parameter.tensor.detach()))
+    }
+
     /// The kind of the weights.
     pub fn kind(&self) -> Kind {
         self.parameters.first().map_or(Kind::Float, |parameter| parameter.tensor.kind())

@@ -50,6 +50,24 @@ pub enum Error {
         /// What exists.
         path: PathBuf,
     },
+    /// A newer attempt at the same job has begun.
+    #[error("attempt {attempt} is over: attempt {newest} has been begun elsewhere; nothing more is written here")]
+    Superseded {
+        /// The attempt that is over.
+        attempt: u64,
+        /// The newest that is claimed.
+        newest: u64,
+    },
+    /// Not allowed to read or write there.
+    #[error("cannot {action} {}: {source}; give yourself the right to, or choose another place", path.display())]
+    Forbidden {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
     /// Anything else that the file system refuses.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
@@ -69,6 +87,9 @@ impl Error {
         match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull { path },
             io::ErrorKind::NotFound => Self::NotFound { uri: None, path },
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                Self::Forbidden { action, path, source }
+            }
             _ => Self::Io { action, path, source },
         }
     }
@@ -78,9 +99,9 @@ impl Error {
         matches!(self, Self::DiskFull { .. })
     }
 
-    /// Whether the user can mend it: by another URI, a mount, a free path or more room.
+    /// Whether the user can mend it: by another URI, a mount, a free path, more rights or more room.
     pub fn is_users(&self) -> bool {
-        !matches!(self, Self::Io { .. })
+        !matches!(self, Self::Io { .. } | Self::Superseded { .. })
     }
 }
 

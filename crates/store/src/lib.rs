@@ -3,6 +3,7 @@
 //! Whatever is written appears whole or not at all: beside its place first, then synced, then renamed. Two writers
 //! settle who comes first by creating a file exclusively.
 
+mod attempts;
 mod claim;
 mod digest;
 mod error;
@@ -12,6 +13,7 @@ mod publish;
 mod run_folder;
 mod write;
 
+pub use attempts::{Fence, newest_attempt};
 pub use claim::{Claim, create_exclusively};
 pub use digest::{sha256_bytes, sha256_file};
 pub use error::{Error, Result};

@@ -27,9 +27,6 @@ pub enum Error {
     /// libtorch refused a tensor operation.
     #[error("libtorch: {0}")]
     Tensor(#[from] tch::TchError),
-    /// The TensorBoard events could not be written.
-    #[error(transparent)]
-    Events(#[from] palimpsest_events::Error),
     /// The user can mend it: a sentence that names the field or file and the remedy.
     #[error("{0}")]
     User(String),
@@ -39,6 +36,9 @@ pub enum Error {
         /// The tensor's name.
         name: String,
     },
+    /// A thread of the job's own ended before its time.
+    #[error("{0}")]
+    Thread(&'static str),
     /// The job was told to stop at once.
     #[error("the job was stopped")]
     Aborted,
@@ -53,6 +53,13 @@ impl From<palimpsest_model::Error> for Error {
     }
 }
 
+impl From<palimpsest_events::Error> for Error {
+    fn from(error: palimpsest_events::Error) -> Self {
+        let (path, source) = error.into_parts();
+        palimpsest_store::Error::io("write", &path, source).into()
+    }
+}
+
 impl Error {
     /// Whether the user can mend it, so that trying again cannot help.
     pub fn is_users(&self) -> bool {
@@ -62,7 +69,7 @@ impl Error {
             Self::Corpus(error) => error.is_users(),
             Self::Model(error) => error.is_users(),
             Self::Store(error) => error.is_users(),
-            Self::Events(_) | Self::Torch(_) | Self::Tensor(_) | Self::Aborted => false,
+            Self::Torch(_) | Self::Tensor(_) | Self::Thread(_) | Self::Aborted => false,
         }
     }
 }

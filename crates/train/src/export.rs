@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use palimpsest_api::OutputDtype;
+use palimpsest_store::{publish_folder, staging_folder};
 use palimpsest_vocab::Tokenizer;
 use tch::{Device, Kind};
 
@@ -31,7 +32,8 @@ pub fn export(
     };
     let model = found.model(Device::Cpu, Kind::Float)?;
     let tokenizer = Tokenizer::open(&found.folder)?;
-    std::fs::create_dir_all(output).map_err(|source| palimpsest_store::Error::io("create", output, source))?;
-    publish::save(output, &model, &tokenizer, dtype)?.into_iter().for_each(warn);
+    let staging = staging_folder(output)?;
+    publish::save(&staging, &model, &tokenizer, dtype)?.into_iter().for_each(warn);
+    publish_folder(&staging, output, false)?;
     Ok(found.state.step)
 }

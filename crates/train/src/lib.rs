@@ -6,8 +6,10 @@ mod error;
 mod evaluate;
 mod export;
 mod fingerprint;
+mod finish;
 mod job;
 mod optimizer;
+mod pace;
 mod publish;
 mod records;
 mod schedule;
@@ -16,6 +18,7 @@ mod spikes;
 mod step;
 mod summary;
 mod telemetry;
+mod trainer;
 
 pub use control::{Control, Event, Outcome, Phase, PlannedStage, Progress};
 pub use error::{Error, Result};

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use palimpsest_api::{OnExisting, Output, OutputDtype};
+use palimpsest_api::{OnExisting, OutputDtype};
 use palimpsest_model::Decoder;
 use palimpsest_store::{publish_folder, sha256_file, staging_folder, write_atomically};
 use palimpsest_vocab::Tokenizer;
@@ -42,7 +42,7 @@ pub(crate) enum Existing {
 
 /// Looks at the place of the output before the first step.
 pub(crate) fn look(folder: &Path, job: &str, on_existing: OnExisting) -> Result<Existing> {
-    if !folder.exists() {
+    if !folder.exists() || fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none()) {
         return Ok(Existing::Nothing);
     }
     let manifest =
@@ -57,24 +57,37 @@ pub(crate) fn look(folder: &Path, job: &str, on_existing: OnExisting) -> Result<
     }
 }
 
-/// Writes the model beside its place, then renames it there. Returns the digest of its manifest, and what a
-/// person should know of the tokenizer's files.
-pub(crate) fn publish(
+/// A model on its way to its place.
+#[derive(Debug)]
+pub(crate) struct Staged {
+    /// Where it waits.
+    pub(crate) folder: PathBuf,
+    /// The digest of its manifest, which holds those of its files.
+    pub(crate) digest: String,
+    /// What a person should know of the tokenizer's files.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Writes the model beside its place.
+pub(crate) fn stage(
     folder: &Path,
     model: &Decoder,
     tokenizer: &Tokenizer,
-    output: &Output,
+    dtype: Option<OutputDtype>,
     mut manifest: OutputManifest,
-) -> Result<(String, Vec<String>)> {
+) -> Result<Staged> {
     let staging = staging_folder(folder)?;
-    let warnings = save(&staging, model, tokenizer, output.dtype)?;
+    let warnings = save(&staging, model, tokenizer, dtype)?;
     manifest.files = checkpoint::digests(&staging)?;
     let path = staging.join(MANIFEST);
     let bytes = serde_json::to_vec_pretty(&manifest).map_err(|error| Error::User(error.to_string()))?;
     write_atomically(&path, &bytes)?;
-    let digest = sha256_file(&path)?;
-    publish_folder(&staging, folder, output.on_existing == OnExisting::Replace)?;
-    Ok((digest, warnings))
+    Ok(Staged { digest: sha256_file(&path)?, folder: staging, warnings })
+}
+
+/// Gives a staged model its place.
+pub(crate) fn publish(staged: &Path, folder: &Path, on_existing: OnExisting) -> Result<()> {
+    Ok(publish_folder(staged, folder, on_existing == OnExisting::Replace)?)
 }
 
 /// Writes a model and its tokenizer as a Hugging Face folder. Returns what a person should know of the tokenizer's files.

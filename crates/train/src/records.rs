@@ -36,6 +36,9 @@ pub struct StepRecord {
     pub tokens_per_second: f64,
     /// Wall time.
     pub seconds: f64,
+    /// Wall time that training waited for checkpoints since the step before, which is not in `seconds`.
+    #[serde(default)]
+    pub checkpoint_seconds: f64,
     /// Whether the gradient was scaled down.
     pub clipped: bool,
     /// Whether the loss was a spike and the optimizer did not step.
@@ -172,6 +175,7 @@ mod tests {
             learning_rate: 1e-4,
             tokens_per_second: 5.0,
             seconds: 2.0,
+            checkpoint_seconds: 0.0,
             clipped: false,
             skipped: true,
         }

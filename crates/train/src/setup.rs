@@ -18,10 +18,15 @@ pub(crate) struct Kinds {
     pub(crate) compute: Kind,
 }
 
-/// Resolves `Auto`: BFloat16 on CUDA, Float32 on a CPU, where bfloat16 may be 100 times slower than float32.
-pub(crate) fn kinds(precision: Precision, device: Device) -> Kinds {
-    match precision {
-        Precision::Auto if device.is_cuda() => Kinds { masters: Kind::Float, compute: Kind::BFloat16 },
+/// Resolves `Auto` once: as `recorded` in the checkpoint that the job goes on from, else BFloat16 on CUDA, and Float32 on
+/// a CPU, where bfloat16 may be 100 times slower than float32.
+pub(crate) fn kinds(precision: Precision, device: Device, recorded: Option<&str>) -> Kinds {
+    let resolved = match (precision, recorded) {
+        (Precision::Auto, Some("BFloat16")) => Precision::BFloat16,
+        (Precision::Auto, None) if device.is_cuda() => Precision::BFloat16,
+        (precision, _) => precision,
+    };
+    match resolved {
         Precision::BFloat16 => Kinds { masters: Kind::Float, compute: Kind::BFloat16 },
         Precision::Auto | Precision::Float32 => Kinds { masters: Kind::Float, compute: Kind::Float },
         Precision::Float64 => Kinds { masters: Kind::Double, compute: Kind::Double },

@@ -80,6 +80,7 @@ pub(crate) fn take_step(
         learning_rate: rate,
         tokens_per_second: tokens as f64 / seconds,
         seconds,
+        checkpoint_seconds: 0.0,
         clipped: clip.clipped,
         skipped: verdict == Verdict::Skip,
     })

@@ -1,0 +1,69 @@
+//! The end of a job: what is known of the new tokens, the summary, and the model.
+
+use crate::control::{Event, Phase};
+use crate::error::{Error, Result};
+use crate::job::write_json;
+use crate::publish::{self, OutputManifest, Staged};
+use crate::summary::{ModelSummary, Summary};
+use crate::telemetry::{Telemetry, count_targets};
+use crate::trainer::Trainer;
+
+impl Trainer<'_> {
+    /// Writes the telemetry and the summary, then lets the model appear: whoever finds the model finds these too.
+    pub(crate) fn publish(&mut self, report: &mut dyn FnMut(Event)) -> Result<()> {
+        report(Event::Phase { phase: Phase::Exporting, fraction: None, message: "writing the model".to_owned() });
+        let job = &self.context.job;
+        let folder = &self.context.folder;
+        let output = folder.model();
+        let evaluations = self.evaluator.records.records()?;
+        if let Some(extension) = &self.prepared.extension {
+            let targets = count_targets(&self.readers, extension.first_new_id, extension.sources.len())?;
+            write_json(&folder.telemetry(), &Telemetry::new(&targets, &self.state.rows, &evaluations))?;
+        }
+        let manifest = OutputManifest {
+            name: job.metadata.name.clone(),
+            job: self.digest.clone(),
+            steps: self.state.step,
+            files: Default::default(),
+        };
+        let Staged { folder: staged, digest, warnings } =
+            publish::stage(&output, &self.model, &self.prepared.tokenizer, job.spec.output.dtype, manifest)?;
+        for warning in warnings {
+            report(Event::Warning(warning.clone()));
+            self.state.warnings.push(warning);
+        }
+        let totals = self.state.totals;
+        let summary = Summary {
+            job: &job.metadata.name,
+            digest: &self.digest,
+            plan_digest: &self.prepared.plan.digest,
+            state: "Succeeded",
+            steps: self.state.step,
+            tokens: totals.tokens,
+            target_tokens: totals.targets,
+            slots: totals.slots,
+            seconds: totals.seconds,
+            precision: &self.fingerprint.precision,
+            device: &self.fingerprint.device,
+            threads: self.context.threads,
+            model: ModelSummary {
+                path: output.clone(),
+                digest,
+                parameters: self.model.parameters().iter().map(|parameter| parameter.tensor.numel() as u64).sum(),
+            },
+            tokenizer: serde_json::to_value(&self.prepared.measurements)
+                .map_err(|error| Error::User(format!("summary.json: {error}")))?,
+            stages: &self.stages,
+            evaluations,
+            clipped_fraction: totals.clipped as f64 / self.state.step.max(1) as f64,
+            skipped_steps: totals.skipped,
+            fingerprint: &self.fingerprint,
+            warnings: &self.state.warnings,
+        };
+        self.fence.check()?;
+        write_json(&folder.summary(), &summary)?;
+        // Looked at once more: somebody else's model may have come meanwhile.
+        publish::look(&output, &self.digest, job.spec.output.on_existing)?;
+        publish::publish(&staged, &output, job.spec.output.on_existing)
+    }
+}
