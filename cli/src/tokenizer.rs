@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use palimpsest_api::{Dataset, DatasetFormat, Fields};
-use palimpsest_corpus::texts;
-use palimpsest_store::Mounts;
+use palimpsest_api::{Dataset, Fields};
+use palimpsest_corpus::{all_texts, dataset_of, left_out_files, left_out_warning};
+use palimpsest_store::{Mounts, publish_folder, staging_folder};
 use palimpsest_vocab::{LearnOptions, PieceOptions, Row, Tokenizer, extend, learn, learn_pieces, measure, read_pieces};
 
 use crate::columns::table;
@@ -23,7 +23,7 @@ pub(crate) enum Command {
         /// The number of ids, special and byte pieces included.
         #[arg(long, value_name = "N")]
         size: usize,
-        /// The folder for tokenizer.model and tokenizer.json.
+        /// The folder to make, for tokenizer.model and tokenizer.json.
         #[arg(long, value_name = "DIR")]
         output: PathBuf,
         #[command(flatten)]
@@ -47,7 +47,7 @@ pub(crate) enum Command {
         /// The number of ids afterwards.
         #[arg(long, value_name = "N")]
         size: usize,
-        /// The folder for tokenizer.model and tokenizer.json.
+        /// The folder to make, for tokenizer.model and tokenizer.json.
         #[arg(long, value_name = "DIR")]
         output: PathBuf,
         #[command(flatten)]
@@ -104,18 +104,25 @@ fn parse_named(text: &str) -> Result<(String, PathBuf), String> {
 
 /// Does what the command says.
 pub(crate) fn run(command: &Command) -> Result<ExitCode> {
+    let mounts = Mounts::default();
     match command {
         Command::Learn { size, output, corpus, files } => {
-            let learned = learn(all_texts(corpus, files)?, *size, &LearnOptions::default())?;
+            refuse_existing(output)?;
+            let datasets = datasets(corpus, files)?;
+            let texts = all_texts(&datasets, &mounts);
+            let learned = learn(texts, *size, &LearnOptions::default(), &mut || true)?;
             save(&learned, output)?;
         }
         Command::Extend { tokenizer, pieces, learn_from, size, output, corpus } => {
+            refuse_existing(output)?;
             let base = Tokenizer::open(tokenizer)?;
             let pieces = match pieces {
                 Some(file) => read_pieces(file)?,
                 None => {
                     let count = size.saturating_sub(base.vocabulary_size());
-                    learn_pieces(&base, all_texts(corpus, learn_from)?, count, &PieceOptions::default())?
+                    let datasets = datasets(corpus, learn_from)?;
+                    let texts = all_texts(&datasets, &mounts);
+                    learn_pieces(&base, texts, count, &PieceOptions::default(), &mut || true)?
                 }
             };
             let extension = extend(&base, &pieces, Some(*size))?;
@@ -134,9 +141,22 @@ pub(crate) fn run(command: &Command) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Refuses an output that is there already before hours are spent on another. An empty folder counts as nothing.
+fn refuse_existing(output: &Path) -> Result<()> {
+    let is_empty = fs::read_dir(output).is_ok_and(|mut entries| entries.next().is_none());
+    if output.exists() && !is_empty {
+        let sentence =
+            format!("--output {}: it is there already; remove it or choose another folder", output.display());
+        return Err(UserError::new(sentence).into());
+    }
+    Ok(())
+}
+
+/// Saves a tokenizer in a folder that appears whole.
 fn save(tokenizer: &Tokenizer, folder: &Path) -> Result<()> {
-    fs::create_dir_all(folder).map_err(|source| palimpsest_store::Error::io("create", folder, source))?;
-    let saved = tokenizer.save(folder)?;
+    let staging = staging_folder(folder)?;
+    let saved = tokenizer.save(&staging)?;
+    publish_folder(&staging, folder, false)?;
     for warning in saved.warnings {
         eprintln!("warning: {warning}");
     }
@@ -150,7 +170,8 @@ fn measure_all(named: &[(String, PathBuf)], json: bool, corpus: &Corpus, files: 
         opened.push((name.as_str(), Tokenizer::open(path)?));
     }
     let borrowed: Vec<(&str, &Tokenizer)> = opened.iter().map(|(name, tokenizer)| (*name, tokenizer)).collect();
-    let rows = measure(&borrowed, all_texts(corpus, files)?)?;
+    let (datasets, mounts) = (datasets(corpus, files)?, Mounts::default());
+    let rows = measure(&borrowed, all_texts(&datasets, &mounts))?;
     if json {
         println!("{}", serde_json::to_string_pretty(&rows)?);
     } else {
@@ -222,37 +243,18 @@ fn each_line(lines: &Lines, write: impl Fn(&str, &str, &mut dyn Write) -> Result
     Ok(out.flush()?)
 }
 
-/// The texts of files, one after the other.
-fn all_texts(corpus: &Corpus, files: &[PathBuf]) -> Result<impl Iterator<Item = palimpsest_corpus::Result<String>>> {
-    let mut all = Vec::new();
+/// Files as datasets. What is left out of their folders is told.
+fn datasets(corpus: &Corpus, files: &[PathBuf]) -> Result<Vec<Dataset>> {
+    let mut datasets = Vec::new();
     for file in files {
-        let absolute = std::path::absolute(file).with_context(|| format!("cannot find {}", file.display()))?;
-        let dataset = Dataset {
-            name: file.display().to_string(),
-            uri: format!("file://{}", absolute.display()),
-            format: format_of(file)?,
-            fields: Fields {
-                text: corpus.text_field.clone(),
-                prompt: corpus.prompt_field.clone(),
-                ..Fields::default()
-            },
-            language: None,
-            hold_out: None,
-            preparation: None,
-        };
-        all.push(texts(&dataset, &Mounts::default())?);
+        let fields =
+            Fields { text: corpus.text_field.clone(), prompt: corpus.prompt_field.clone(), ..Fields::default() };
+        let dataset = dataset_of(file, fields)?;
+        let left_out = left_out_files(&dataset, &Mounts::default())?;
+        if let Some(warning) = left_out_warning(&dataset.name, dataset.format, &left_out) {
+            eprintln!("warning: {warning}");
+        }
+        datasets.push(dataset);
     }
-    Ok(all.into_iter().flatten())
-}
-
-/// The format that a file's name tells, or that of the first file of a folder.
-fn format_of(path: &Path) -> Result<DatasetFormat> {
-    let files = palimpsest_store::list(&palimpsest_store::Location::local(path))?;
-    let first = files.first().map_or_else(String::new, |entry| entry.name.to_lowercase());
-    let plain = first.trim_end_matches(".gz").trim_end_matches(".zst");
-    Ok(match plain.rsplit('.').next() {
-        Some("jsonl" | "json" | "ndjson") => DatasetFormat::Jsonl,
-        Some("parquet") => DatasetFormat::Parquet,
-        _ => DatasetFormat::Text,
-    })
+    Ok(datasets)
 }

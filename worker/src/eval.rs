@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use palimpsest_api::{Dataset, DatasetFormat, Fields};
-use palimpsest_corpus::documents;
+use palimpsest_api::Fields;
+use palimpsest_corpus::{dataset_of, documents, left_out_files, left_out_warning};
 use palimpsest_eval::{Document, Options, Score, bits_per_byte};
 use palimpsest_model::{Decoder, ForwardOptions};
 use palimpsest_store::Mounts;
@@ -69,32 +69,19 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 }
 
 fn measure(model: &Decoder, tokenizer: &Tokenizer, path: &Path, options: &Options) -> Result<Score> {
-    let absolute = std::path::absolute(path).map_err(|source| palimpsest_store::Error::io("find", path, source))?;
-    let dataset = Dataset {
-        name: path.display().to_string(),
-        uri: format!("file://{}", absolute.display()),
-        format: format_of(path),
-        fields: Fields::default(),
-        language: None,
-        hold_out: None,
-        preparation: None,
-    };
+    let dataset = dataset_of(path, Fields::default())?;
+    let left_out = left_out_files(&dataset, &Mounts::default())?;
+    if let Some(warning) = left_out_warning(&dataset.name, dataset.format, &left_out) {
+        eprintln!("warning: {warning}");
+    }
     let documents = documents(&dataset, &Mounts::default(), tokenizer)?.map(|document| -> Result<Document> {
         let document = document?;
         Ok(Document { ids: document.ids, unmeasured: document.prompt_ids, text_bytes: document.text_bytes })
     });
-    bits_per_byte(model, documents, options)
-}
-
-/// Parquet and text by their endings; everything else is JSON lines.
-fn format_of(path: &Path) -> DatasetFormat {
-    let name = path.to_string_lossy();
-    let name = name.strip_suffix(".gz").or_else(|| name.strip_suffix(".zst")).unwrap_or(&name);
-    if name.ends_with(".parquet") {
-        DatasetFormat::Parquet
-    } else if name.ends_with(".txt") || name.ends_with(".md") {
-        DatasetFormat::Text
-    } else {
-        DatasetFormat::Jsonl
+    let score = bits_per_byte(model, documents, options)?;
+    if score.bytes == 0 {
+        let sentence = format!("--bits-per-byte {}: there is no text in it; name a file with text", path.display());
+        return Err(Error::User(sentence));
     }
+    Ok(score)
 }

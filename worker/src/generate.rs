@@ -1,12 +1,13 @@
 //! `generate`: continues a prompt, printing the text as it comes.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use palimpsest_model::{Decoder, GenerateOptions, generate};
 use palimpsest_train::{Error, Result};
 use palimpsest_vocab::Tokenizer;
+use serde_json::Value;
 use tch::Kind;
 
 use crate::device::{parse_device, set_threads};
@@ -62,31 +63,108 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         top_k: arguments.top_k,
         top_p: arguments.top_p,
         seed: arguments.seed,
-        eos: tokenizer.eos().into_iter().collect(),
+        eos: end_ids(&arguments.model, &tokenizer)?,
         compute,
     };
     let mut ids = prompt.clone();
-    let mut printed = String::new();
+    let mut shown = Shown::default();
     let mut stdout = std::io::stdout().lock();
-    let mut show = |ids: &[u32]| {
-        let text = tokenizer.decode(ids);
-        // The bytes of a character may come one id at a time: what is not whole yet waits.
-        let whole = text.trim_end_matches('\u{fffd}');
-        if let Some(new) = whole.strip_prefix(printed.as_str()) {
-            let _ = stdout.write_all(new.as_bytes()).and_then(|()| stdout.flush());
-            printed = whole.to_owned();
-        }
+    let mut show = |text: &str| {
+        let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
     };
-    show(&ids);
+    show(shown.next(&tokenizer.decode(&ids)));
     generate(&model, &prompt, &options, |id| {
         ids.push(id);
-        show(&ids);
+        show(shown.next(&tokenizer.decode(&ids)));
         ControlFlow::Continue(())
     })
     .map_err(|error| match error {
         palimpsest_model::Error::Invalid(problem) => Error::User(problem),
         error => error.into(),
     })?;
+    show(shown.rest(&tokenizer.decode(&ids)));
     println!();
     Ok(())
+}
+
+/// The ids that end a text: the tokenizer's EOS, and those of the model's own files, of which a chat model has several.
+fn end_ids(model: &Path, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
+    let mut ends: Vec<u32> = tokenizer.eos().into_iter().collect();
+    for name in ["config.json", "generation_config.json"] {
+        let path = model.join(name);
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            Err(source) => return Err(palimpsest_store::Error::io("read", &path, source).into()),
+        };
+        let config: Value = serde_json::from_slice(&bytes)
+            .map_err(|error| Error::User(format!("{}: {error}; restore the model's file", path.display())))?;
+        let value = &config["eos_token_id"];
+        let ids = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+        ends.extend(ids.iter().filter_map(|id| u32::try_from(id.as_u64()?).ok()));
+    }
+    ends.sort_unstable();
+    ends.dedup();
+    Ok(ends)
+}
+
+/// What has been shown of a text that grows.
+#[derive(Debug, Default)]
+struct Shown(String);
+
+impl Shown {
+    /// What is new and can be shown now. The bytes of a character may come one id at a time: what is not whole yet waits,
+    /// as does what no longer goes on from what was shown.
+    fn next<'a>(&mut self, text: &'a str) -> &'a str {
+        let whole = text.trim_end_matches(char::REPLACEMENT_CHARACTER);
+        let Some(new) = whole.strip_prefix(self.0.as_str()) else { return "" };
+        self.0.push_str(new);
+        new
+    }
+
+    /// What is left to show of the whole text: all that follows what it has in common with what was shown.
+    fn rest<'a>(&self, text: &'a str) -> &'a str {
+        let pairs = self.0.chars().zip(text.chars());
+        let common = pairs.take_while(|(shown, wanted)| shown == wanted).map(|(shown, _)| shown.len_utf8()).sum();
+        &text[common..]
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use palimpsest_vocab::{LearnOptions, learn};
+
+    use super::*;
+
+    #[test]
+    fn all_of_a_text_is_shown_in_the_end() {
+        let mut shown = Shown::default();
+        assert_eq!(shown.next("a"), "a");
+        assert_eq!(shown.next("a\u{fffd}"), "");
+        assert_eq!(shown.next("a中"), "中");
+        assert_eq!(shown.next("a中\u{fffd}\u{fffd}"), "");
+        assert_eq!(shown.rest("a中\u{fffd}\u{fffd}"), "\u{fffd}\u{fffd}");
+        // A decoder that cleans up changes what it gave before.
+        assert_eq!(shown.next("a文 and more"), "");
+        assert_eq!(shown.rest("a文 and more"), "文 and more");
+        assert_eq!(shown.rest("a中"), "");
+    }
+
+    #[test]
+    fn a_text_ends_at_any_of_the_ids_that_the_models_files_name() {
+        let texts = (0..100).map(|i| Ok::<_, std::io::Error>(format!("some text number {i}")));
+        let tokenizer = learn(texts, 300, &LearnOptions::default(), &mut || true).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let check = |name: &str, json: &str, expected: &[u32]| {
+            std::fs::write(folder.path().join(name), json).unwrap();
+            assert_eq!(end_ids(folder.path(), &tokenizer).unwrap(), expected, "{name} {json}");
+        };
+        check("config.json", r#"{"eos_token_id": null}"#, &[2]);
+        check("config.json", r#"{"eos_token_id": 2}"#, &[2]);
+        check("config.json", r#"{"eos_token_id": [9, 8]}"#, &[2, 8, 9]);
+        check("generation_config.json", r#"{"eos_token_id": [7, 8]}"#, &[2, 7, 8, 9]);
+        std::fs::write(folder.path().join("generation_config.json"), "{").unwrap();
+        assert!(end_ids(folder.path(), &tokenizer).unwrap_err().to_string().contains("generation_config.json"));
+    }
 }

@@ -4,16 +4,17 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
-use palimpsest_api::{ActivationCheckpointing, Budget, Precision, Stage, Trainable};
+use anyhow::Result;
+use palimpsest_api::{ActivationCheckpointing, Budget, Precision, Stage, Trainable, result_digest};
 use palimpsest_corpus::{Plan, StagePlan};
-use palimpsest_prepare::PreparedJob;
+use palimpsest_prepare::{ExistingOutput, PreparedJob, check_context, check_output, check_vocabulary, check_warm_up};
 use palimpsest_store::Location;
 use serde_json::{Map, Value};
 
 use super::STOPPED;
 use crate::columns::table;
 use crate::data;
+use crate::errors::UserError;
 use crate::job::Job;
 use crate::prepare::prepare;
 use crate::words;
@@ -24,23 +25,46 @@ const CPU_FLOPS_OF_A_THREAD: f64 = 2.5e10;
 /// What a GPU computes in a second in bfloat16, roughly.
 const GPU_FLOPS: f64 = 3e14;
 
+/// The context of a model whose config does not say, as in `transformers`.
+const DEFAULT_CONTEXT: u64 = 2048;
+
 /// Prepares the data of a job and prints what the job would do.
 pub(super) fn run(job: &Job, threads: u32, on_gpu: bool) -> Result<ExitCode> {
+    let spec = &job.job.spec;
+    let existing = check_output(&job.folder.model(), &result_digest(&job.job), spec.output.on_existing)?;
+    if let ExistingOutput::Own { step } = existing {
+        println!("{} is finished already, after {step} steps\n", job.job.metadata.name);
+    }
     let Some(prepared) = prepare(job, threads)? else { return Ok(ExitCode::from(STOPPED)) };
     let plan = &prepared.plan;
+    check_warm_up(&spec.stages, plan.stages.iter().map(|stage| stage.steps))?;
+    let config = config(job)?;
+    if let Some(config) = &config {
+        check_model(config, &prepared, spec.data.sequence_length)?;
+    }
     println!(
         "{}: {} steps, {} tokens\n",
         job.job.metadata.name,
         words::count(plan.steps()),
         words::count(plan.document_tokens())
     );
-    print!("{}", stages(&job.job.spec.stages, plan));
+    print!("{}", stages(&spec.stages, plan));
     println!("\n{}", data::certificate(plan));
-    match shape(job, &prepared)? {
+    match config.and_then(|config| shape(&config, &prepared)) {
         Some(shape) => print!("{}", sizes(job, plan, &shape, threads, on_gpu)),
         None => println!("the model's config.json says too little to tell sizes"),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Refuses what a run would refuse when it has loaded the model.
+fn check_model(config: &Map<String, Value>, prepared: &PreparedJob, sequence_length: u32) -> Result<()> {
+    let tokenizer = prepared.base_tokenizer.as_ref().unwrap_or(&prepared.tokenizer);
+    if let Some(rows) = config.get("vocab_size").and_then(Value::as_u64) {
+        check_vocabulary(rows, tokenizer.vocabulary_size(), prepared.extension.is_some())?;
+    }
+    let context = config.get("max_position_embeddings").and_then(Value::as_u64).unwrap_or(DEFAULT_CONTEXT);
+    Ok(check_context(context, sequence_length)?)
 }
 
 fn stages(stages: &[Stage], plan: &Plan) -> String {
@@ -127,13 +151,11 @@ impl Shape {
     }
 }
 
-/// The shape of the job's model with its extended vocabulary.
-fn shape(job: &Job, prepared: &PreparedJob) -> Result<Option<Shape>> {
+/// The config of the job's model; none where a checkpoint is not there.
+fn config(job: &Job) -> Result<Option<Map<String, Value>>> {
     let model = &job.job.spec.model;
-    let ids = prepared.tokenizer.vocabulary_size();
     if let Some(architecture) = &model.architecture {
-        let rows = architecture.get("vocab_size").and_then(Value::as_u64).map_or(ids, |rows| ids.max(rows as usize));
-        return Ok(Shape::of(architecture, rows));
+        return Ok(Some(architecture.clone()));
     }
     let folder: Option<PathBuf> = match (&model.uri, &model.checkpoint) {
         (Some(uri), _) => Some(Location::parse(uri, &job.mounts)?.path().to_owned()),
@@ -142,9 +164,16 @@ fn shape(job: &Job, prepared: &PreparedJob) -> Result<Option<Shape>> {
     };
     let Some(path) = folder.map(|folder| folder.join("config.json")) else { return Ok(None) };
     let bytes = fs::read(&path).map_err(|source| palimpsest_store::Error::io("read", &path, source))?;
-    let config: Map<String, Value> =
-        serde_json::from_slice(&bytes).with_context(|| format!("{} is no JSON object", path.display()))?;
-    Ok(Shape::of(&config, ids))
+    let config = serde_json::from_slice(&bytes).map_err(|error| {
+        UserError::new(format!("{}: {error}; it holds no JSON object: restore the model's file", path.display()))
+    })?;
+    Ok(Some(config))
+}
+
+/// The shape of the job's model with its extended vocabulary. Rows without an id stay.
+fn shape(config: &Map<String, Value>, prepared: &PreparedJob) -> Option<Shape> {
+    let rows = config.get("vocab_size").and_then(Value::as_u64).unwrap_or(0) as usize;
+    Shape::of(config, rows.max(prepared.tokenizer.vocabulary_size()))
 }
 
 fn newest_step(folder: &std::path::Path, wanted: Option<u64>) -> Option<PathBuf> {

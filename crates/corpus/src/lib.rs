@@ -42,4 +42,4 @@ pub use plan::{BinPlan, BucketPlan, DatasetPlan, HeldOutPlan, Plan, StagePlan};
 pub use prepare::{PrepareRequest, prepare};
 pub use progress::{Phase, Progress};
 pub use reader::{PieceOrigin, Sequence, StageReader};
-pub use texts::{Texts, documents, texts};
+pub use texts::{Texts, all_texts, dataset_of, documents, left_out_files, left_out_warning, texts};

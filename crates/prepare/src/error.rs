@@ -27,12 +27,21 @@ pub enum Error {
 }
 
 impl Error {
+    /// Of learning for a field: one that was called off is not the tokenizer's fault.
+    pub(crate) fn of_tokenizer(field: &'static str) -> impl Fn(palimpsest_vocab::Error) -> Self {
+        move |source| match source {
+            palimpsest_vocab::Error::Stopped => Self::Corpus(palimpsest_corpus::Error::Cancelled),
+            source => Self::Tokenizer { field, source },
+        }
+    }
+
     /// Whether the user can mend it, so that trying again cannot help.
     pub fn is_users(&self) -> bool {
         match self {
             Self::Corpus(error) => error.is_users(),
             Self::Store(error) => error.is_users(),
-            Self::Tokenizer { .. } | Self::Job(_) => true,
+            Self::Tokenizer { source, .. } => source.is_users(),
+            Self::Job(_) => true,
         }
     }
 }

@@ -1,16 +1,19 @@
 //! Makes a job's tokenizer and compiles its plan, or finds both where an earlier run left them. No torch.
 
+mod checks;
 mod error;
 mod measure;
 mod tokenizer;
+mod watch;
 
 use std::sync::atomic::AtomicBool;
 
 use palimpsest_api::TrainingJob;
-use palimpsest_corpus::{Phase, Plan, PrepareRequest, prepare};
+use palimpsest_corpus::{Phase, Plan, PrepareRequest, left_out_warning, prepare};
 use palimpsest_store::{Mounts, RunFolder};
 use palimpsest_vocab::{Extension, Tokenizer};
 
+pub use checks::{ExistingOutput, OUTPUT_MANIFEST, check_context, check_output, check_vocabulary, check_warm_up};
 pub use error::{Error, Result};
 pub use measure::Measurement;
 
@@ -48,7 +51,7 @@ pub fn prepare_job(
     cancelled: &AtomicBool,
 ) -> Result<PreparedJob> {
     progress(Progress { fraction: None, message: "making the tokenizer ready".to_owned() });
-    let tokenizers = tokenizer::resolve(job, mounts, &folder.prepared(), progress)?;
+    let tokenizers = tokenizer::resolve(job, mounts, &folder.prepared(), progress, cancelled)?;
     let (tokenizer, base_tokenizer, extension) = match tokenizers.extension {
         Some(extension) => (extension.tokenizer.clone(), Some(tokenizers.base), Some(extension)),
         None => (tokenizers.base, None, None),
@@ -83,6 +86,12 @@ pub fn prepare_job(
         },
         cancelled,
     )?;
-    let measurements = measure::measurements(job, mounts, &data, &tokenizer, base_tokenizer.as_ref(), cancelled)?;
+    for dataset in &plan.datasets {
+        if let Some(warning) = left_out_warning(&dataset.name, dataset.format, &dataset.left_out_files) {
+            tracing::warn!("{warning}");
+        }
+    }
+    let table = measure::Table { job, mounts, plan: &plan, tokenizer: &tokenizer, base: base_tokenizer.as_ref() };
+    let measurements = table.rows(progress, cancelled)?;
     Ok(PreparedJob { tokenizer, base_tokenizer, extension, plan, measurements })
 }

@@ -1,14 +1,18 @@
 //! The tokenizer that a job names: opened, learned or extended.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 use palimpsest_api::{Dataset, ModelSource, TokenizerSpec, TrainingJob};
-use palimpsest_corpus::{Error as CorpusError, texts};
-use palimpsest_store::{Location, Mounts, list, sha256_file};
+use palimpsest_corpus::all_texts;
+use palimpsest_store::{Location, Mounts, list, publish_folder, sha256_file};
 use palimpsest_vocab::{Extension, LearnOptions, PieceOptions, Tokenizer, extend, learn, learn_pieces, read_pieces};
 
 use crate::Progress;
 use crate::error::{Error, Result};
+use crate::watch::Watch;
 
 /// What a learned tokenizer's folder is named after changes with this, when learning itself does.
 const LEARNER_VERSION: &str = "1";
@@ -27,34 +31,35 @@ pub(crate) fn resolve(
     mounts: &Mounts,
     prepared: &Path,
     progress: &mut dyn FnMut(Progress),
+    cancelled: &AtomicBool,
 ) -> Result<Tokenizers> {
     let spec = job.spec.tokenizer.clone().unwrap_or_default();
-    let base = base(job, &spec, mounts, prepared, progress)?;
+    let base = base(job, &spec, mounts, prepared, progress, cancelled)?;
     let Some(wanted) = &spec.extension else {
         return Ok(Tokenizers { base, extension: None });
     };
-    let field = "spec.tokenizer.extension";
-    let in_error = |source| Error::Tokenizer { field, source };
+    let in_error = Error::of_tokenizer("spec.tokenizer.extension");
     let size = wanted.vocabulary_size as usize;
     let pieces = match &wanted.pieces {
-        Some(source) => read_pieces(Location::parse(&source.uri, mounts)?.path()).map_err(in_error)?,
+        Some(source) => read_pieces(Location::parse(&source.uri, mounts)?.path()).map_err(&in_error)?,
         None => {
             let datasets = datasets(job, &wanted.learn_from)?;
             let key = key(&["extension", &base.digest(), &size.to_string()], &datasets, mounts)?;
             let kept = prepared.join("tokenizer").join(format!("{key}.pieces.jsonl"));
             if !kept.exists() {
-                progress(Progress { fraction: None, message: format!("learning pieces for a vocabulary of {size}") });
+                let message = format!("learning pieces for a vocabulary of {size}");
+                let mut watch = Watch::begin(progress, cancelled, message);
                 let count = size.saturating_sub(base.vocabulary_size());
-                let pieces = learn_pieces(&base, all_texts(&datasets, mounts), count, &PieceOptions::default())
-                    .map_err(in_error)?;
+                let (texts, options) = (all_texts(datasets.iter().copied(), mounts), PieceOptions::default());
+                let pieces = learn_pieces(&base, texts, count, &options, &mut || watch.go_on()).map_err(&in_error)?;
                 let lines: String =
                     pieces.iter().map(|piece| format!("{}\n", serde_json::json!({ "piece": piece.text }))).collect();
                 write(&kept, lines.as_bytes())?;
             }
-            read_pieces(&kept).map_err(in_error)?
+            read_pieces(&kept).map_err(&in_error)?
         }
     };
-    let extension = extend(&base, &pieces, Some(size)).map_err(in_error)?;
+    let extension = extend(&base, &pieces, Some(size)).map_err(&in_error)?;
     Ok(Tokenizers { base, extension: Some(extension) })
 }
 
@@ -64,6 +69,7 @@ fn base(
     mounts: &Mounts,
     prepared: &Path,
     progress: &mut dyn FnMut(Progress),
+    cancelled: &AtomicBool,
 ) -> Result<Tokenizer> {
     if let Some(uri) = &spec.uri {
         let field = "spec.tokenizer.uri";
@@ -71,20 +77,18 @@ fn base(
             .map_err(|source| Error::Tokenizer { field, source });
     }
     if let Some(wanted) = &spec.learn {
-        let in_error = |source| Error::Tokenizer { field: "spec.tokenizer.learn", source };
+        let in_error = Error::of_tokenizer("spec.tokenizer.learn");
         let size = wanted.vocabulary_size;
         let datasets = datasets(job, &wanted.from)?;
         let key = key(&["learned", &size.to_string()], &datasets, mounts)?;
         let kept = prepared.join("tokenizer").join(&key);
-        // tokenizer_config.json is written last.
-        if !kept.join("tokenizer_config.json").exists() {
-            progress(Progress { fraction: None, message: format!("learning a vocabulary of {size}") });
-            let learned =
-                learn(all_texts(&datasets, mounts), size as usize, &LearnOptions::default()).map_err(in_error)?;
-            std::fs::create_dir_all(&kept).map_err(|source| palimpsest_store::Error::io("create", &kept, source))?;
-            learned.save(&kept).map_err(in_error)?;
+        if !kept.exists() {
+            let mut watch = Watch::begin(progress, cancelled, format!("learning a vocabulary of {size}"));
+            let (texts, options) = (all_texts(datasets.iter().copied(), mounts), LearnOptions::default());
+            let learned = learn(texts, size as usize, &options, &mut || watch.go_on()).map_err(&in_error)?;
+            keep(&learned, &kept)?;
         }
-        return Tokenizer::open(&kept).map_err(in_error);
+        return Tokenizer::open(&kept).map_err(&in_error);
     }
     let folder = model_folder(&job.spec.model, mounts)?;
     Tokenizer::open(&folder).map_err(|source| Error::Tokenizer { field: "spec.model", source })
@@ -126,29 +130,6 @@ fn datasets<'a>(job: &'a TrainingJob, names: &[String]) -> Result<Vec<&'a Datase
     names.iter().map(find).collect()
 }
 
-/// The documents of all datasets; one that has none is an error.
-fn all_texts<'a>(
-    datasets: &'a [&'a Dataset],
-    mounts: &'a Mounts,
-) -> impl Iterator<Item = Result<String, CorpusError>> + 'a {
-    datasets.iter().flat_map(move |dataset| -> Box<dyn Iterator<Item = Result<String, CorpusError>>> {
-        match texts(dataset, mounts).map(Iterator::peekable) {
-            Ok(mut texts) => match texts.peek() {
-                Some(_) => Box::new(texts),
-                None => Box::new(std::iter::once(Err(empty(dataset, mounts)))),
-            },
-            Err(error) => Box::new(std::iter::once(Err(error))),
-        }
-    })
-}
-
-fn empty(dataset: &Dataset, mounts: &Mounts) -> CorpusError {
-    match Location::parse(&dataset.uri, mounts) {
-        Ok(location) => CorpusError::EmptyDataset { dataset: dataset.name.clone(), path: location.path().to_owned() },
-        Err(error) => error.into(),
-    }
-}
-
 /// A digest of the datasets' content, of how they are read, and of what is learned from them.
 fn key(parts: &[&str], datasets: &[&Dataset], mounts: &Mounts) -> Result<String> {
     let mut hasher = blake3::Hasher::new();
@@ -167,6 +148,24 @@ fn key(parts: &[&str], datasets: &[&Dataset], mounts: &Mounts) -> Result<String>
         }
     }
     Ok(hasher.finalize().to_hex()[..16].to_owned())
+}
+
+/// Saves a tokenizer in a folder that appears whole. Other jobs may learn the same one into the same place: whoever is
+/// first stays.
+fn keep(tokenizer: &Tokenizer, folder: &Path) -> Result<()> {
+    let parent = folder.parent().unwrap_or(Path::new("."));
+    let failed = |source| palimpsest_store::Error::io("create", parent, source);
+    std::fs::create_dir_all(parent).map_err(failed)?;
+    let staging = tempfile::Builder::new()
+        .prefix(".writing-")
+        .permissions(Permissions::from_mode(0o777))
+        .tempdir_in(parent)
+        .map_err(failed)?;
+    tokenizer.save(staging.path()).map_err(Error::of_tokenizer("spec.tokenizer.learn"))?;
+    match publish_folder(staging.path(), folder, false) {
+        Err(palimpsest_store::Error::Exists { .. }) => Ok(()),
+        published => Ok(published?),
+    }
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {

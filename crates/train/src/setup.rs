@@ -2,7 +2,7 @@
 
 use palimpsest_api::{CheckpointState, EmbeddingInitialization, ModelSource, Precision, TrainingJob};
 use palimpsest_model::{Config, Decoder, Initialization};
-use palimpsest_prepare::PreparedJob;
+use palimpsest_prepare::{PreparedJob, check_context, check_vocabulary};
 use palimpsest_store::{Location, Mounts};
 use palimpsest_vocab::Tokenizer;
 use tch::{Device, Kind};
@@ -76,8 +76,9 @@ pub(crate) fn base(
             return Err(Error::User("spec.model: name exactly one of uri, architecture and checkpoint".to_owned()));
         }
     };
-    check_vocabulary(&model.config, base_tokenizer, prepared.extension.is_some())?;
-    check_context(&model.config, job.spec.data.sequence_length)?;
+    let Config { vocab_size, max_position_embeddings, .. } = model.config;
+    check_vocabulary(vocab_size as u64, base_tokenizer.vocabulary_size(), prepared.extension.is_some())?;
+    check_context(max_position_embeddings as u64, job.spec.data.sequence_length)?;
     Ok(Base { model, moments })
 }
 
@@ -109,27 +110,4 @@ fn architecture_config(
         }
     }
     Ok(Config::from_json(&fields, "spec.model.architecture")?)
-}
-
-fn check_vocabulary(config: &Config, tokenizer: &Tokenizer, is_extended: bool) -> Result<()> {
-    let rows = config.vocab_size as usize;
-    let ids = tokenizer.vocabulary_size();
-    if rows < ids || (is_extended && rows != ids) {
-        return Err(Error::User(format!(
-            "spec.tokenizer: the tokenizer has {ids} ids and the model's embedding {rows} rows; give the tokenizer that \
-             the model was trained with"
-        )));
-    }
-    Ok(())
-}
-
-fn check_context(config: &Config, sequence_length: u32) -> Result<()> {
-    let context = config.max_position_embeddings;
-    if i64::from(sequence_length) > context {
-        return Err(Error::User(format!(
-            "spec.data.sequenceLength: {sequence_length} is longer than the model's context of {context} positions \
-             (max_position_embeddings); lower it to at most {context}"
-        )));
-    }
-    Ok(())
 }

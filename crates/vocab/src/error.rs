@@ -21,13 +21,8 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A file could not be written.
-    #[error("cannot write {}: {source}", path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Write(#[from] palimpsest_store::Error),
     /// A folder holds no tokenizer.
     #[error("{} holds no tokenizer: expected tokenizer.model, tokenizer.json or a .tiktoken file", path.display())]
     NoTokenizer {
@@ -91,18 +86,26 @@ pub enum Error {
     /// The tokenizers library failed on a text.
     #[error("cannot encode a text: {0}")]
     Encode(String),
+    /// The caller asked to stop.
+    #[error("learning was stopped")]
+    Stopped,
     /// An option is out of range.
     #[error("{0}")]
     Option(String),
 }
 
 impl Error {
-    pub(crate) fn read(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
-        move |source| Self::Read { path: path.to_owned(), source }
+    /// Whether the user can mend it, so that trying again as it is cannot help.
+    pub fn is_users(&self) -> bool {
+        match self {
+            Self::Write(error) => error.is_users(),
+            Self::Stopped => false,
+            _ => true,
+        }
     }
 
-    pub(crate) fn write(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
-        move |source| Self::Write { path: path.to_owned(), source }
+    pub(crate) fn read(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
+        move |source| Self::Read { path: path.to_owned(), source }
     }
 
     pub(crate) fn malformed(path: &Path) -> impl FnOnce(String) -> Self + '_ {

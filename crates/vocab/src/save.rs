@@ -30,13 +30,12 @@ impl Tokenizer {
     ///
     /// The saved `tokenizer.json` is tried on a sample of texts; where it gives other ids, a warning says so.
     pub fn save(&self, folder: &Path) -> Result<Saved> {
-        std::fs::create_dir_all(folder).map_err(Error::write(folder))?;
         let mut saved = Saved::default();
         let mut write = |name: &str, bytes: &[u8]| {
             let path = folder.join(name);
-            std::fs::write(&path, bytes).map_err(Error::write(&path))?;
+            palimpsest_store::write_atomically(&path, bytes)?;
             saved.files.push(path);
-            Ok::<(), Error>(())
+            Ok::<_, Error>(())
         };
         let json = match self.json() {
             Ok(json) => Some(json),

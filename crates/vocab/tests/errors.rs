@@ -11,7 +11,7 @@ fn texts(count: usize) -> impl Iterator<Item = Result<String, std::io::Error>> {
 }
 
 fn base() -> Tokenizer {
-    learn(texts(100), 300, &LearnOptions::default()).unwrap()
+    learn(texts(100), 300, &LearnOptions::default(), &mut || true).unwrap()
 }
 
 fn file(folder: &tempfile::TempDir, name: &str, contents: impl AsRef<[u8]>) -> PathBuf {
@@ -63,14 +63,14 @@ fn files_of_pieces() {
 #[test]
 fn sizes_that_cannot_be() {
     let options = LearnOptions::default();
-    let message = learn(texts(100), 270, &options).unwrap_err().to_string();
+    let message = learn(texts(100), 270, &options, &mut || true).unwrap_err().to_string();
     assert!(message.contains("a vocabulary of 270 is too small") && message.contains("ask for at least"), "{message}");
-    let message = learn(texts(100), 100_000, &options).unwrap_err();
+    let message = learn(texts(100), 100_000, &options, &mut || true).unwrap_err();
     let Error::NotEnoughPieces { asked: 100_000, most, .. } = message else { panic!("{message}") };
-    assert_eq!(learn(texts(100), most, &options).unwrap().vocabulary_size(), most);
-    assert!(matches!(learn(texts(0), 300, &options), Err(Error::NoText)));
+    assert_eq!(learn(texts(100), most, &options, &mut || true).unwrap().vocabulary_size(), most);
+    assert!(matches!(learn(texts(0), 300, &options, &mut || true), Err(Error::NoText)));
     let broken = std::iter::once(Err::<String, _>(std::io::Error::other("line 7 of x.jsonl is malformed")));
-    assert_eq!(learn(broken, 300, &options).unwrap_err().to_string(), "line 7 of x.jsonl is malformed");
+    assert_eq!(learn(broken, 300, &options, &mut || true).unwrap_err().to_string(), "line 7 of x.jsonl is malformed");
 
     let base = base();
     let pieces = ["中", "国", "中国", "中国"].map(palimpsest_vocab::Piece::from);
@@ -79,7 +79,7 @@ fn sizes_that_cannot_be() {
     let message = extend(&base, &pieces, Some(400)).unwrap_err().to_string();
     assert!(message.contains("at most 303") && message.contains("3 new pieces"), "{message}");
     assert_eq!(extend(&base, &pieces, Some(302)).unwrap().tokenizer.vocabulary_size(), 302);
-    let message = learn_pieces(&base, texts(100), 50, &PieceOptions::default()).unwrap_err().to_string();
+    let message = learn_pieces(&base, texts(100), 50, &PieceOptions::default(), &mut || true).unwrap_err().to_string();
     assert!(message.contains("a vocabulary of 350 needs more pieces than there are"), "{message}");
 }
 
@@ -90,7 +90,7 @@ fn bases_that_cannot_be_extended() {
     let json = Tokenizer::open(&folder.path().join("tokenizer.json")).unwrap();
     let message = extend(&json, &["中".into()], None).unwrap_err().to_string();
     assert!(message.contains("a tokenizer.json"), "{message}");
-    assert!(learn_pieces(&json, texts(10), 5, &PieceOptions::default()).is_err());
+    assert!(learn_pieces(&json, texts(10), 5, &PieceOptions::default(), &mut || true).is_err());
 
     file(&folder, "added_tokens.json", "{\"<pad>\": 300}");
     let added = Tokenizer::open(folder.path()).unwrap();

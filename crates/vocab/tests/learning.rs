@@ -36,7 +36,7 @@ fn learned_vocabularies_compress_as_sentencepieces_own() {
         reference.run(std::iter::once(job));
         let theirs = tokens(&Tokenizer::open(&path).unwrap(), &held_out);
         let begun = std::time::Instant::now();
-        let tokenizer = learn(ok(&learned_from), size, &LearnOptions::default()).unwrap();
+        let tokenizer = learn(ok(&learned_from), size, &LearnOptions::default(), &mut || true).unwrap();
         let seconds = begun.elapsed().as_secs_f64();
         let ours = tokens(&tokenizer, &held_out);
         let ratio = ours as f64 / theirs as f64;
@@ -50,10 +50,12 @@ fn learned_vocabularies_compress_as_sentencepieces_own() {
 fn learning_is_deterministic() {
     let Some(data) = data() else { return };
     let texts = corpus_texts(&data, &["qa"]);
-    let digest = || learn(ok(&texts), 3000, &LearnOptions::default()).unwrap().digest();
+    let digest = || learn(ok(&texts), 3000, &LearnOptions::default(), &mut || true).unwrap().digest();
     assert_eq!(digest(), digest());
-    let base = learn(ok(&texts), 3000, &LearnOptions::default()).unwrap();
-    let pieces = || learn_pieces(&base, ok(&texts), 500, &PieceOptions { ascii: Some(true), ..Default::default() });
+    let base = learn(ok(&texts), 3000, &LearnOptions::default(), &mut || true).unwrap();
+    let pieces = || {
+        learn_pieces(&base, ok(&texts), 500, &PieceOptions { ascii: Some(true), ..Default::default() }, &mut || true)
+    };
     assert_eq!(pieces().unwrap(), pieces().unwrap());
 }
 
@@ -63,7 +65,7 @@ fn an_extension_keeps_english_and_shortens_chinese() {
     let base = Tokenizer::open(&data.join("tokenizers/llama-2-7b")).unwrap();
     let (learned_from, held_out) = split(corpus_texts(&data, &["zh"]));
     let begun = std::time::Instant::now();
-    let pieces = learn_pieces(&base, ok(&learned_from), 8000, &PieceOptions::default()).unwrap();
+    let pieces = learn_pieces(&base, ok(&learned_from), 8000, &PieceOptions::default(), &mut || true).unwrap();
     println!("learned 8000 pieces in {:.1} s", begun.elapsed().as_secs_f64());
     let extension = extend(&base, &pieces, None).unwrap();
     let extended = &extension.tokenizer;

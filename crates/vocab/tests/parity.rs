@@ -32,7 +32,9 @@ fn ids_are_those_of_the_libraries() {
     let stories = data.join("models/stories260k");
     let learned = reference.folder("learned");
     let english = corpus_texts(&data, &["en"]);
-    let base = learn(english.iter().cloned().map(Ok::<_, std::io::Error>), 4096, &LearnOptions::default()).unwrap();
+    let base =
+        learn(english.iter().cloned().map(Ok::<_, std::io::Error>), 4096, &LearnOptions::default(), &mut || true)
+            .unwrap();
     assert_eq!(base.save(&learned).unwrap().warnings, Vec::<String>::new());
     let extended = reference.folder("extended");
     save_extension(&base, &data, 1500, &extended);
@@ -82,7 +84,7 @@ fn ids_are_those_of_the_libraries() {
 
 fn save_extension(base: &Tokenizer, data: &Path, count: usize, folder: &Path) {
     let chinese = corpus_texts(data, &["zh"]).into_iter().map(Ok::<_, std::io::Error>);
-    let pieces = learn_pieces(base, chinese, count, &PieceOptions::default()).unwrap();
+    let pieces = learn_pieces(base, chinese, count, &PieceOptions::default(), &mut || true).unwrap();
     let extension = extend(base, &pieces, Some(base.vocabulary_size() + count)).unwrap();
     assert_eq!(extension.unreachable, Vec::<u32>::new());
     assert_eq!(extension.sources.len(), count);

@@ -94,6 +94,12 @@ fn has_ending(name: &str, format: DatasetFormat) -> bool {
     }
 }
 
+/// The format that a file's name tells: text, where it is none of the others'.
+pub(crate) fn format_of(name: &str) -> DatasetFormat {
+    let formats = [DatasetFormat::Jsonl, DatasetFormat::Parquet];
+    formats.into_iter().find(|format| has_ending(name, *format)).unwrap_or(DatasetFormat::Text)
+}
+
 fn wanted_endings(format: DatasetFormat) -> &'static str {
     match format {
         DatasetFormat::Jsonl => ".jsonl",

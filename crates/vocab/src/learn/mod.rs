@@ -57,11 +57,12 @@ impl Default for PieceOptions {
 /// bytes, the learned pieces and the characters that they are made of, text left as it is but for the space put before
 /// it, digits apart. The same texts give the same model.
 ///
-/// Texts are read once and only their distinct words are held.
+/// Texts are read once and only their distinct words are held. `go_on` is asked at each text and each piece whether to.
 pub fn learn<E: Into<TextError>>(
     texts: impl Iterator<Item = Result<String, E>>,
     vocabulary_size: usize,
     options: &LearnOptions,
+    go_on: &mut dyn FnMut() -> bool,
 ) -> Result<Tokenizer> {
     if !(0.5..=1.0).contains(&options.character_coverage) || options.longest_piece == 0 {
         return Err(Error::Option(
@@ -71,6 +72,7 @@ pub fn learn<E: Into<TextError>>(
     let mut counts = WordCounts::default();
     for text in texts {
         let text = text.map_err(|error| Error::Texts(error.into()))?;
+        ask(go_on)?;
         counts.add(&text, true, options.longest_piece);
     }
     let alphabet = covering(&counts.characters(), options.character_coverage);
@@ -88,7 +90,7 @@ pub fn learn<E: Into<TextError>>(
             ),
         });
     }
-    let merged = learn_merges(counts, &alphabet, vocabulary_size - fixed, options.longest_piece);
+    let merged = learn_merges(counts, &alphabet, vocabulary_size - fixed, options.longest_piece, go_on)?;
     if merged.len() < vocabulary_size - fixed {
         let found = merged.len() + alphabet.len();
         return Err(Error::NotEnoughPieces { asked: vocabulary_size, most: fixed + merged.len(), found });
@@ -114,7 +116,13 @@ fn covering(characters: &[(char, u64)], coverage: f64) -> Vec<char> {
     alphabet
 }
 
-fn learn_merges(counts: WordCounts, alphabet: &[char], most: usize, longest: usize) -> Vec<Box<str>> {
+fn learn_merges(
+    counts: WordCounts,
+    alphabet: &[char],
+    most: usize,
+    longest: usize,
+    go_on: &mut dyn FnMut() -> bool,
+) -> Result<Vec<Box<str>>> {
     let ids: FastMap<char, u32> = alphabet.iter().enumerate().map(|(id, character)| (*character, id as u32)).collect();
     let symbols =
         alphabet.iter().map(|character| SymbolInfo { text: character.to_string().into(), known: true }).collect();
@@ -127,8 +135,27 @@ fn learn_merges(counts: WordCounts, alphabet: &[char], most: usize, longest: usi
         words
     });
     let words = words.collect();
-    let mut trainer = Trainer::new(symbols, words, |text: &str| text.chars().count() <= longest);
-    std::iter::from_fn(|| trainer.next()).take(most).collect()
+    let trainer = Trainer::new(symbols, words, |text: &str| text.chars().count() <= longest);
+    pieces(trainer, most, go_on)
+}
+
+/// The first pieces of a trainer, at most so many.
+fn pieces<A: Fn(&str) -> bool>(
+    mut trainer: Trainer<A>,
+    most: usize,
+    go_on: &mut dyn FnMut() -> bool,
+) -> Result<Vec<Box<str>>> {
+    let mut pieces = Vec::new();
+    while pieces.len() < most {
+        ask(go_on)?;
+        let Some(piece) = trainer.next() else { break };
+        pieces.push(piece);
+    }
+    Ok(pieces)
+}
+
+fn ask(go_on: &mut dyn FnMut() -> bool) -> Result<()> {
+    if go_on() { Ok(()) } else { Err(Error::Stopped) }
 }
 
 fn new_model(merged: &[Box<str>], alphabet: &[char], options: &LearnOptions) -> ModelProto {
@@ -194,12 +221,13 @@ fn llama_config() -> Map<String, Value> {
 ///
 /// Byte pair encoding goes on where the base stopped: on the texts as the base encodes them. A character that the base
 /// spells in bytes gets a piece when that saves more than the best pair; a pair is merged only when both its parts are
-/// pieces. So every piece can be reached.
+/// pieces. So every piece can be reached. `go_on` is asked as in [`learn`].
 pub fn learn_pieces<E: Into<TextError>>(
     base: &Tokenizer,
     texts: impl Iterator<Item = Result<String, E>>,
     count: usize,
     options: &PieceOptions,
+    go_on: &mut dyn FnMut() -> bool,
 ) -> Result<Vec<Piece>> {
     let processor = crate::extend::extensible(base)?;
     let prefix = processor.normalizer.add_dummy_prefix && !processor.normalizer.whitespace_is_suffix;
@@ -207,6 +235,7 @@ pub fn learn_pieces<E: Into<TextError>>(
     let mut normalized = String::new();
     for text in texts {
         let text = text.map_err(|error| Error::Texts(error.into()))?;
+        ask(go_on)?;
         if processor.normalizer.is_identity() {
             counts.add(&text, prefix, usize::MAX);
         } else {
@@ -228,8 +257,8 @@ pub fn learn_pieces<E: Into<TextError>>(
             && processor.pieces.id(text).is_none()
     };
     let (symbols, words) = encode_words(processor, counts);
-    let mut trainer = Trainer::new(symbols, words, allowed);
-    let pieces: Vec<Piece> = std::iter::from_fn(|| trainer.next()).take(count).map(Piece::from).collect();
+    let trainer = Trainer::new(symbols, words, allowed);
+    let pieces: Vec<Piece> = pieces(trainer, count, go_on)?.into_iter().map(Piece::from).collect();
     if pieces.len() < count {
         let size = base.vocabulary_size();
         let found = pieces.len();
