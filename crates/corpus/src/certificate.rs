@@ -32,7 +32,7 @@ pub struct DatasetCertificate {
     pub used: Amount,
     /// What could be trained on, but the budget does not reach it.
     pub unused: Amount,
-    /// Always none.
+    /// What is left of `read` when all others are taken away: none.
     pub dropped: Amount,
     /// What is trained on, each time counted.
     pub trained: Amount,
@@ -85,15 +85,15 @@ pub struct PackingTotals {
     pub target_tokens: u64,
     /// Documents that lie in more than one piece.
     pub split: u64,
-    /// Documents of which something is missing: always 0.
+    /// Document tokens that were taken from the datasets and are in no sequence: none.
     pub dropped: u64,
 }
 
 impl Certificate {
-    /// Adds up what the stages' buckets hold.
-    pub(crate) fn new(stages: &[StagePlan], datasets: Vec<DatasetCertificate>) -> Self {
+    /// Adds up what the stages' buckets hold. `taken` are the document tokens that each stage took from the datasets.
+    pub(crate) fn new(stages: &[StagePlan], taken: &[u64], datasets: Vec<DatasetCertificate>) -> Self {
         let mut certificate = Self { datasets, ..Self::default() };
-        for stage in stages {
+        for (stage, taken) in stages.iter().zip(taken) {
             let mut sums = StageCertificate { stage: stage.name.clone(), ..StageCertificate::default() };
             for bucket in &stage.buckets {
                 sums.total.sequences += bucket.sequences;
@@ -108,6 +108,7 @@ impl Certificate {
                 }
             }
             sums.total.fill = fill(sums.total.slots, sums.total.padding);
+            sums.total.dropped = taken.saturating_sub(sums.total.document_tokens);
             certificate.total.add(&sums.total);
             certificate.stages.push(sums);
         }
@@ -134,6 +135,18 @@ impl PackingTotals {
         self.prompt_tokens += other.prompt_tokens;
         self.target_tokens += other.target_tokens;
         self.split += other.split;
+        self.dropped += other.dropped;
+    }
+}
+
+impl DatasetCertificate {
+    /// Counts as dropped what is accounted for nowhere else.
+    pub(crate) fn balance(mut self) -> Self {
+        let rest = |all: u64, parts: [u64; 3]| all.saturating_sub(parts.iter().sum());
+        let parts = [self.held_out, self.used, self.unused];
+        self.dropped.documents = rest(self.read.documents, parts.map(|part| part.documents));
+        self.dropped.tokens = rest(self.read.tokens, parts.map(|part| part.tokens));
+        self
     }
 }
 
@@ -152,4 +165,34 @@ impl BinPlan {
 /// The part of the slots that holds something; 1 where there are none.
 pub(crate) fn fill(slots: u64, padding: u64) -> f64 {
     if slots == 0 { 1.0 } else { (slots - padding) as f64 / slots as f64 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::BucketPlan;
+
+    #[test]
+    fn what_is_nowhere_is_dropped() {
+        let amount = |documents| Amount { documents, tokens: 10 * documents };
+        let [read, held_out, used, unused] = [10, 1, 5, 2].map(amount);
+        let dataset = DatasetCertificate { read, held_out, used, unused, ..DatasetCertificate::default() }.balance();
+        assert_eq!(dataset.dropped, amount(2));
+
+        let bin = BinPlan { documents: 2, document_tokens: 90, ..BinPlan::default() };
+        let bucket = BucketPlan {
+            file: String::new(),
+            sequences: 1,
+            slots: 100,
+            padding: 12,
+            fill: 0.88,
+            document_tokens: 90,
+            target_tokens: 88,
+            datasets: vec![bin],
+        };
+        let stage = StagePlan { name: "one".to_owned(), steps: 1, batch_sequences: 1, buckets: vec![bucket] };
+        let certificate = Certificate::new(&[stage.clone(), stage], &[90, 100], vec![dataset]);
+        let dropped = certificate.stages.iter().map(|stage| stage.total.dropped).collect::<Vec<_>>();
+        assert_eq!((dropped, certificate.total.dropped), (vec![0, 10], 10));
+    }
 }

@@ -227,7 +227,8 @@ pub struct Place {
 }
 
 /// What the records of a file are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Unit {
     /// Lines.
     Line,

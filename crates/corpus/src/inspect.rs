@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde::Serialize;
 
 use crate::encoder::TextEncoder;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Unit};
 use crate::plan::Plan;
 use crate::reader::{PieceOrigin, Sequence, StageReader};
 use crate::source::unit;
@@ -29,12 +29,18 @@ impl std::fmt::Debug for Inspector<'_> {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct InspectedSequence {
-    /// Its number in the stage, from 0.
-    pub sequence: usize,
-    /// Its bucket, from 0.
+    /// The stage's name.
+    pub stage: String,
+    /// Its bucket, from 1.
     pub bucket: u32,
-    /// The step of the stage that takes it, from 0.
+    /// Its number in the stage, from 1.
+    pub sequence: usize,
+    /// Its number in the bucket, from 1.
+    pub sequence_in_bucket: usize,
+    /// The step of the stage that takes it, from 1.
     pub step: u64,
+    /// Input positions that hold something.
+    pub positions: u32,
     /// Input positions that hold nothing.
     pub padding: u32,
     /// Its pieces, in order.
@@ -47,10 +53,12 @@ pub struct InspectedSequence {
 pub struct InspectedPiece {
     /// The dataset's name.
     pub dataset: String,
-    /// Which document of the dataset, held-out ones not counted.
+    /// Which document of the dataset, from 1, held-out ones not counted.
     pub document: u64,
     /// The URI of the file.
     pub file: String,
+    /// What the records of the file are.
+    pub unit: Unit,
     /// Which line or row of the file, from 1; 0 where the file is the document.
     pub record: u64,
     /// The record's category.
@@ -72,9 +80,13 @@ pub struct InspectedPiece {
 }
 
 impl InspectedPiece {
-    /// `FILE line N`, or the file alone where it is the document.
+    /// `FILE line N`, `FILE row N`, or the file alone where it is the document.
     pub fn place(&self) -> String {
-        if self.record == 0 { self.file.clone() } else { format!("{} line {}", self.file, self.record) }
+        match self.unit {
+            Unit::Line => format!("{} line {}", self.file, self.record),
+            Unit::Row => format!("{} row {}", self.file, self.record),
+            Unit::File => self.file.clone(),
+        }
     }
 }
 
@@ -94,7 +106,7 @@ impl<'a> Inspector<'a> {
         Ok(first as usize..(first + plan.sequences) as usize)
     }
 
-    /// A sequence of a stage.
+    /// A sequence of a stage. Both count from 0, as [`Inspector::bucket`] does; what comes back counts as a person does.
     pub fn sequence(&mut self, stage: usize, index: usize) -> Result<InspectedSequence> {
         let Some(stage_plan) = self.plan.stages.get(stage) else {
             return Err(Error::NoBucket { stage, bucket: 0, buckets: 0 });
@@ -118,9 +130,12 @@ impl<'a> Inspector<'a> {
             start += *positions as usize;
         }
         Ok(InspectedSequence {
-            sequence: index,
-            bucket: sequence.bucket,
-            step: index as u64 / u64::from(stage_plan.batch_sequences.max(1)),
+            stage: stage_plan.name.clone(),
+            bucket: sequence.bucket + 1,
+            sequence: index + 1,
+            sequence_in_bucket: index + 1 - self.bucket(stage, sequence.bucket as usize)?.start,
+            step: index as u64 / u64::from(stage_plan.batch_sequences.max(1)) + 1,
+            positions: start as u32,
             padding: self.plan.sequence_length - start as u32,
             pieces,
         })
@@ -141,12 +156,13 @@ impl<'a> Inspector<'a> {
         let name = &dataset.files[document.file as usize];
         let is_file = dataset.files.len() == 1 && dataset.uri.ends_with(name.as_str());
         let uri = dataset.uri.trim_end_matches('/');
-        let is_text = unit(dataset.format) == crate::error::Unit::File;
+        let unit = unit(dataset.format);
         Ok(InspectedPiece {
             dataset: dataset.name.clone(),
-            document: origin.document,
+            document: origin.document + 1,
             file: if is_file { uri.to_owned() } else { format!("{uri}/{name}") },
-            record: if is_text { 0 } else { document.record },
+            unit,
+            record: if unit == Unit::File { 0 } else { document.record },
             category: document.category.map(str::to_owned),
             offset: origin.offset,
             positions: range.len() as u32,

@@ -202,11 +202,13 @@ fn compile(
     let (mut mixed, plan_index) = open_mixed(request, &read)?;
     let staging = Staging::beside(&request.folder.join(folder))?;
     let mut stages = Vec::with_capacity(request.stages.len());
+    let mut taken = Vec::with_capacity(request.stages.len());
     for (stage_index, stage) in request.stages.iter().enumerate() {
         let compiled = compile_stage(stage_index, stage, &mut mixed, &packer, reporter.cancelled)?;
         let mixture: Vec<&str> = stage.mixture.iter().map(|entry| entry.dataset.as_str()).collect();
         let writer = BucketWriter { datasets: &mixed, plan_index: &plan_index, mixture: &mixture, sequence_length };
         let all = compiled.buckets.iter().flatten();
+        taken.push(all.clone().map(|item| u64::from(item.length)).sum());
         let total = all.map(|item| u64::from(item.length - 1) * BYTES_PER_POSITION).sum();
         let mut done = 0;
         let mut buckets = Vec::with_capacity(compiled.buckets.len());
@@ -235,7 +237,7 @@ fn compile(
         packing: request.data.packing,
         attention: request.data.attention,
         seed: request.seed,
-        certificate: Certificate::new(&stages, certify(&read, &mixed)),
+        certificate: Certificate::new(&stages, &taken, certify(&read, &mixed)),
         stages,
         datasets: read.iter().map(describe).collect(),
         held_out: read.iter().map(describe_held_out).collect(),
@@ -285,7 +287,7 @@ fn certify(read: &[ReadDataset<'_>], mixed: &[MixedDataset]) -> Vec<DatasetCerti
         let mut certificate = DatasetCertificate { dataset, read, held_out, ..DatasetCertificate::default() };
         let found = mixed.iter().find(|mixed| mixed.name == certificate.dataset);
         let Some(MixedDataset { documents, stream, .. }) = found else {
-            return DatasetCertificate { unused: others, ..certificate };
+            return DatasetCertificate { unused: others, ..certificate }.balance();
         };
         for (document, times) in (0..).zip(stream.uses()) {
             let tokens = u64::from(documents.length(document));
@@ -298,7 +300,7 @@ fn certify(read: &[ReadDataset<'_>], mixed: &[MixedDataset]) -> Vec<DatasetCerti
                 *certificate.repeated.entry(*times).or_insert(0) += 1;
             }
         }
-        certificate
+        certificate.balance()
     };
     read.iter().map(certify_one).collect()
 }

@@ -220,7 +220,9 @@ fn the_inspector_says_where_a_sequence_came_from() {
     for bucket in 0..2 {
         for index in inspector.bucket(0, bucket).unwrap() {
             let sequence = inspector.sequence(0, index).unwrap();
-            assert_eq!((sequence.bucket, sequence.step), (bucket as u32, index as u64 / 2));
+            let in_bucket = index - inspector.bucket(0, bucket).unwrap().start + 1;
+            assert_eq!((sequence.sequence, sequence.sequence_in_bucket), (index + 1, in_bucket));
+            assert_eq!((sequence.bucket, sequence.step), (bucket as u32 + 1, index as u64 / 2 + 1));
             let positions: u32 = sequence.pieces.iter().map(|piece| piece.positions).sum();
             assert_eq!(positions + sequence.padding, 48);
             for piece in sequence.pieces {
