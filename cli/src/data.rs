@@ -4,10 +4,8 @@ use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 
 use anyhow::Result;
-use palimpsest_corpus::{IGNORED, Plan, Sequence};
+use palimpsest_corpus::{InspectedSequence, Inspector, Plan};
 use palimpsest_prepare::PreparedJob;
-use palimpsest_vocab::Tokenizer;
-use serde_json::json;
 
 use crate::columns::table;
 use crate::errors::UserError;
@@ -32,7 +30,7 @@ pub(crate) enum Command {
         /// The bucket, from 1.
         #[arg(long, value_name = "N", requires = "stage")]
         bucket: Option<usize>,
-        /// The first sequence to show, from 1, in the order of training.
+        /// The first sequence to show, from 1, of the bucket or else of the stage, in the order of training.
         #[arg(long, value_name = "N", default_value_t = 1, requires = "stage")]
         sequence: usize,
         /// How many sequences to show.
@@ -129,136 +127,60 @@ fn inspect(
         let sentence = format!("--stage {stage}: there is no such stage; choose one of {}", names.join(", "));
         return Err(UserError::new(sentence).into());
     };
-    let reader = plan.reader(index)?;
-    let (first, sequences) = match bucket {
-        None => (0, reader.sequences()),
+    let mut inspector = Inspector::new(plan, &prepared.tokenizer);
+    let sequences = match bucket {
+        None => 0..plan.stages[index].sequences() as usize,
         Some(bucket) => {
-            let buckets = &plan.stages[index].buckets;
-            if bucket == 0 || bucket > buckets.len() {
-                let sentence = format!("--bucket {bucket}: stage {stage} has buckets 1 to {}", buckets.len());
+            let buckets = plan.stages[index].buckets.len();
+            if bucket == 0 || bucket > buckets {
+                let sentence =
+                    format!("--bucket {bucket}: stage {stage} has buckets 1 to {buckets}; choose one of them");
                 return Err(UserError::new(sentence).into());
             }
-            let before: u64 = buckets[..bucket - 1].iter().map(|bucket| bucket.sequences).sum();
-            (before as usize, buckets[bucket - 1].sequences as usize)
+            inspector.bucket(index, bucket - 1)?
         }
     };
-    if sequence == 0 || sequence > sequences {
-        let sentence = format!("--sequence {sequence}: there are sequences 1 to {sequences}");
+    if sequence == 0 || sequence > sequences.len() {
+        let sentence =
+            format!("--sequence {sequence}: there are sequences 1 to {}; choose one of them", sequences.len());
         return Err(UserError::new(sentence).into());
     }
     let mut out = BufWriter::new(io::stdout().lock());
-    for offset in sequence - 1..sequences.min(sequence - 1 + count) {
-        let shown = Shown { number: first + offset + 1, sequence: reader.sequence(first + offset)?, plan, stage };
+    for number in sequences.skip(sequence - 1).take(count) {
+        let shown = inspector.sequence(index, number)?;
         if json {
-            serde_json::to_writer(&mut out, &shown.to_json(&prepared.tokenizer))?;
+            serde_json::to_writer(&mut out, &shown)?;
             writeln!(out)?;
         } else {
-            shown.write(&prepared.tokenizer, &mut out)?;
+            show(&shown, plan.sequence_length, &mut out)?;
         }
     }
     Ok(out.flush()?)
 }
 
-/// A sequence as a person looks at it.
-struct Shown<'a> {
-    number: usize,
-    sequence: Sequence<'a>,
-    plan: &'a Plan,
-    stage: &'a str,
-}
-
-/// A piece of a document.
-struct Piece<'a> {
-    dataset: &'a str,
-    document: u64,
-    offset: u32,
-    ids: &'a [u32],
-    labels: &'a [i32],
-}
-
-impl Shown<'_> {
-    fn pieces(&self) -> Vec<Piece<'_>> {
-        let mut begin = 0;
-        let mut pieces = Vec::new();
-        for (origin, length) in self.sequence.origins().zip(self.sequence.segments) {
-            let end = begin + *length as usize;
-            let dataset = self.plan.datasets.get(origin.dataset as usize).map_or("?", |dataset| &dataset.name);
-            pieces.push(Piece {
-                dataset,
-                document: origin.document,
-                offset: origin.offset,
-                ids: &self.sequence.input_ids[begin..end],
-                labels: &self.sequence.labels[begin..end],
-            });
-            begin = end;
-        }
-        pieces
-    }
-
-    fn write(&self, tokenizer: &Tokenizer, out: &mut impl Write) -> io::Result<()> {
-        let filled = self.sequence.input_ids.len();
+/// Writes a sequence as a person looks at it.
+fn show(sequence: &InspectedSequence, length: u32, out: &mut impl Write) -> io::Result<()> {
+    let InspectedSequence { stage, bucket, sequence_in_bucket, sequence: number, step, positions, pieces, .. } =
+        sequence;
+    writeln!(
+        out,
+        "sequence {sequence_in_bucket} of bucket {bucket}, {number} of stage {stage}, read in its step {step}: \
+         {positions} of {length} positions filled"
+    )?;
+    for piece in pieces {
+        let category = piece.category.as_ref().map_or_else(String::new, |category| format!(", category {category}"));
+        writeln!(out, "\n  {} document {}: {}{category}", piece.dataset, piece.document, piece.place())?;
         writeln!(
             out,
-            "sequence {} of stage {}, bucket {}: {filled} of {} positions filled",
-            self.number,
-            self.stage,
-            self.sequence.bucket + 1,
-            self.plan.sequence_length
+            "  ids {} to {} of {}, {} targets",
+            piece.offset + 1,
+            piece.offset + piece.positions + 1,
+            piece.document_ids,
+            piece.targets
         )?;
-        for piece in self.pieces() {
-            writeln!(
-                out,
-                "\n  {} document {}, ids {} to {}, {} targets",
-                piece.dataset,
-                piece.document,
-                piece.offset,
-                piece.offset as usize + piece.ids.len(),
-                piece.targets()
-            )?;
-            for line in piece.text(tokenizer).lines() {
-                writeln!(out, "  | {line}")?;
-            }
+        for line in piece.text.lines() {
+            writeln!(out, "  | {line}")?;
         }
-        writeln!(out)
     }
-
-    fn to_json(&self, tokenizer: &Tokenizer) -> serde_json::Value {
-        let pieces: Vec<serde_json::Value> = self
-            .pieces()
-            .iter()
-            .map(|piece| {
-                json!({
-                    "dataset": piece.dataset,
-                    "document": piece.document,
-                    "offset": piece.offset,
-                    "positions": piece.ids.len(),
-                    "targets": piece.targets(),
-                    "text": piece.text(tokenizer),
-                    "inputIds": piece.ids,
-                    "labels": piece.labels,
-                })
-            })
-            .collect();
-        json!({
-            "stage": self.stage,
-            "bucket": self.sequence.bucket,
-            "sequence": self.number - 1,
-            "positions": self.sequence.input_ids.len(),
-            "padding": self.plan.sequence_length as usize - self.sequence.input_ids.len(),
-            "pieces": pieces,
-        })
-    }
-}
-
-impl Piece<'_> {
-    fn targets(&self) -> usize {
-        self.labels.iter().filter(|label| **label != IGNORED).count()
-    }
-
-    /// The piece's own text: its inputs and the id that the last of them predicts.
-    fn text(&self, tokenizer: &Tokenizer) -> String {
-        let last = self.labels.last().and_then(|label| u32::try_from(*label).ok());
-        let ids: Vec<u32> = self.ids.iter().copied().chain(last).collect();
-        tokenizer.decode(&ids)
-    }
+    writeln!(out)
 }

@@ -99,6 +99,6 @@ fn write_report(folder: &Path) -> Result<ExitCode> {
     }
     let path = folder.join("report.html");
     palimpsest_store::write_atomically(&path, report::render(folder)?.as_bytes())?;
-    println!("{}", path.display());
+    println!("{}", words::path(&path));
     Ok(ExitCode::SUCCESS)
 }

@@ -1,4 +1,6 @@
-//! Figures as a person reads them.
+//! Figures and paths as a person reads them.
+
+use std::path::Path;
 
 /// `1,234,567`.
 pub(crate) fn count(number: u64) -> String {
@@ -26,6 +28,17 @@ pub(crate) fn time(seconds: f64) -> String {
     }
 }
 
+/// A path as it is seen from the current folder, without ways back and forth.
+pub(crate) fn path(path: &Path) -> String {
+    let clean = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let here = std::env::current_dir().and_then(|folder| folder.canonicalize()).ok();
+    let below = here.and_then(|here| clean.strip_prefix(here).ok().map(Path::to_owned));
+    match below {
+        Some(below) if !below.as_os_str().is_empty() => below.display().to_string(),
+        _ => clean.display().to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -35,5 +48,12 @@ mod tests {
         assert_eq!([0, 999, 1000, 1234567].map(count), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!([0.4, 59.6, 187.0, 7500.0].map(time), ["0s", "1m 00s", "3m 07s", "2h 05m"]);
         assert_eq!(time(f64::NAN), "?");
+    }
+
+    #[test]
+    fn a_path_is_seen_from_here() {
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(path(&here.join("src/../src/words.rs")), "src/words.rs");
+        assert_eq!(path(Path::new("/nothing/../there")), "/nothing/../there");
     }
 }

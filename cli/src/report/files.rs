@@ -4,11 +4,13 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use palimpsest_corpus::Plan;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use crate::errors::UserError;
 
 /// What a run folder holds; all but the metrics may be missing while the run goes on.
 #[derive(Debug)]
@@ -107,7 +109,11 @@ impl RunFiles {
     pub(super) fn read(folder: &Path) -> Result<Self> {
         let metrics = folder.join("metrics.jsonl");
         if !metrics.exists() {
-            bail!("{} holds no metrics.jsonl: name the folder of a run that has begun to train", folder.display());
+            let sentence = format!(
+                "{} holds no metrics.jsonl; name the folder of a run that has begun to train",
+                folder.display()
+            );
+            return Err(UserError::new(sentence).into());
         }
         let mut summary: Option<Summary> = read_json(&folder.join("summary.json"))?;
         let job: Option<Job> = read_json(&folder.join("job.json"))?;

@@ -62,7 +62,7 @@ pub(super) fn closing(folder: &RunFolder) -> Result<String> {
     }
     for (what, path) in [("report", folder.report()), ("model", folder.model())] {
         if path.exists() {
-            text.push_str(&format!("{}{what:<7} {}\n", if what == "report" { "\n" } else { "" }, path.display()));
+            text.push_str(&format!("{}{what:<7} {}\n", if what == "report" { "\n" } else { "" }, words::path(&path)));
         }
     }
     Ok(text)
