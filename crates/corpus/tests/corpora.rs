@@ -1,34 +1,23 @@
-//! The example corpora with real tokenizers: nothing is lost and little is padding.
+//! The example corpora with a tokenizer of their own: nothing is lost and little is padding.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod common;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use common::Bench;
-use palimpsest_vocab::Tokenizer;
+use palimpsest_corpus::all_texts;
+use palimpsest_vocab::{LearnOptions, learn};
 use serde_json::{Value, json};
-
-/// The folder of unpacked data, or none where the test is to be skipped.
-fn data() -> Option<PathBuf> {
-    let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
-    let folder = std::env::var_os("PALIMPSEST_DATA").map(PathBuf::from).unwrap_or(home.join(".cache/palimpsest/data"));
-    if folder.join("corpus/zh/rust_book.jsonl").is_file() && folder.join("tokenizers").is_dir() {
-        return Some(folder);
-    }
-    assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "{} holds no corpora", folder.display());
-    eprintln!("skipped: {} holds no corpora; run scripts/test-data.sh", folder.display());
-    None
-}
 
 #[test]
 fn the_example_corpora_fill_their_sequences() {
-    let Some(data) = data() else { return };
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/corpora");
     let mut bench = Bench::new();
     let mut mixture = Vec::new();
     for folder in ["en", "zh", "qa"] {
         let mut files: Vec<PathBuf> =
-            std::fs::read_dir(data.join("corpus").join(folder)).unwrap().map(|entry| entry.unwrap().path()).collect();
+            std::fs::read_dir(examples.join(folder)).unwrap().map(|entry| entry.unwrap().path()).collect();
         files.sort();
         for file in files {
             let name = format!("{folder}-{}", file.file_stem().unwrap().to_string_lossy().replace('_', "-"));
@@ -38,7 +27,10 @@ fn the_example_corpora_fill_their_sequences() {
             mixture.push(json!({"dataset": name}));
         }
     }
-    let tokenizer = Tokenizer::open(&data.join("tokenizers/chinese-llama-2-7b")).unwrap();
+    let datasets = bench.data(json!({})).datasets;
+    let mounts = bench.mounts();
+    let texts = all_texts(&datasets, &mounts);
+    let tokenizer = learn(texts, 8192, &LearnOptions::default(), &mut || true).unwrap();
     for sequence_length in [256, 1024, 2048] {
         let stage: Value = json!({
             "name": "all", "buckets": 4, "mixture": mixture, "budget": {"epochs": 1},

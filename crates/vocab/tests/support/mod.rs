@@ -9,13 +9,14 @@ use std::process::Command;
 
 /// The folder of the unpacked test data, unless it is absent, which fails in CI.
 pub(crate) fn data() -> Option<PathBuf> {
-    let folder = folder_of("PALIMPSEST_DATA_CACHE", "data");
+    let folder = cached("data");
     there(folder.join("tokenizers").is_dir(), &format!("no test data in {}", folder.display())).then_some(folder)
 }
 
-fn folder_of(variable: &str, name: &str) -> PathBuf {
-    let default = || Path::new(&std::env::var("HOME").unwrap_or_default()).join(".cache/palimpsest").join(name);
-    std::env::var_os(variable).map_or_else(default, PathBuf::from)
+/// A folder below `$PALIMPSEST_CACHE`, which is `~/.cache/palimpsest` where it is not set.
+fn cached(name: &str) -> PathBuf {
+    let default = || Path::new(&std::env::var("HOME").unwrap_or_default()).join(".cache/palimpsest");
+    std::env::var_os("PALIMPSEST_CACHE").map_or_else(default, PathBuf::from).join(name)
 }
 
 fn there(found: bool, reason: &str) -> bool {
@@ -163,7 +164,7 @@ pub(crate) struct Reference {
 impl Reference {
     /// The reference, unless its Python environment is absent, which fails in CI.
     pub(crate) fn new() -> Option<Self> {
-        let python = folder_of("PALIMPSEST_VENV", "venv").join("bin/python");
+        let python = cached("venv").join("bin/python");
         there(python.exists(), &format!("no {}", python.display())).then(|| Self {
             python,
             folder: tempfile::tempdir().unwrap(),
