@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use palimpsest_api::TrainingJob;
 
+use crate::Patience;
+
 /// What a job asks of its coordination.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -19,6 +21,8 @@ pub struct Config {
     pub active_deadline: Option<Duration>,
     /// How long a last checkpoint may take when the job is told to stop.
     pub termination: Duration,
+    /// When ranks count as hanging.
+    pub patience: Patience,
 }
 
 impl Config {
@@ -32,6 +36,7 @@ impl Config {
             start_timeout: Duration::from_secs(policy.start_timeout_seconds),
             active_deadline: policy.active_deadline_seconds.map(Duration::from_secs),
             termination: Duration::from_secs(job.spec.checkpoint.termination_seconds),
+            patience: Patience::default(),
         }
     }
 }

@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::guards::{Guard, Guards};
+use crate::pulse::{Hang, Pulse};
 use crate::{AgentId, Cause, Command, Config, Observation, Order, Outcome, Report, Standing, State};
 
-/// The delay before the second attempt; it doubles with each crash since a checkpoint.
+/// The delay after the second crash without a new checkpoint in between; it doubles with each. After the first there is
+/// none.
 const FIRST_DELAY: Duration = Duration::from_secs(1);
 
 /// The longest delay before an attempt.
@@ -13,6 +16,9 @@ const LONGEST_DELAY: Duration = Duration::from_secs(300);
 
 /// How long ranks that are told to stop at once may take.
 const ABORT_GRACE: Duration = Duration::from_secs(10);
+
+/// Being told of the time so much later than asked means that this process itself stood still. It heard nobody then.
+const ABSENCE: Duration = Duration::from_secs(3);
 
 /// Decides what the agents of one job do next.
 #[derive(Clone, Debug)]
@@ -29,6 +35,7 @@ pub struct Coordinator {
     checkpoint: Option<u64>,
     /// Whether ranks have told that the output is published, and if so, whether it was there before.
     success: Option<bool>,
+    guards: Guards,
 }
 
 #[derive(Clone, Debug)]
@@ -37,6 +44,7 @@ struct Agent {
     doing: Doing,
     /// Whether it was told to abort since it attached.
     is_aborting: bool,
+    pulse: Pulse,
 }
 
 /// What is known of an agent's ranks.
@@ -49,6 +57,10 @@ enum Doing {
 impl Coordinator {
     /// Of a job that begins, or goes on, at `now`.
     pub fn new(config: Config, now: Duration) -> Self {
+        Self::guarded(config, now, Guards::default())
+    }
+
+    pub(crate) fn guarded(config: Config, now: Duration, guards: Guards) -> Self {
         Self {
             state: State::Waiting { until: now + config.start_timeout },
             attempt: config.last_attempt,
@@ -59,6 +71,7 @@ impl Coordinator {
             step: 0,
             checkpoint: None,
             success: None,
+            guards,
             config,
         }
     }
@@ -88,6 +101,12 @@ impl Coordinator {
         self.checkpoint
     }
 
+    /// Whether it was told that the output is published.
+    #[cfg(test)]
+    pub(crate) fn knows_of_success(&self) -> bool {
+        self.success.is_some()
+    }
+
     /// When time alone changes something: [`Observation::TimePassed`] is due then.
     pub fn next_deadline(&self) -> Option<Duration> {
         let of_state = match &self.state {
@@ -95,7 +114,7 @@ impl Coordinator {
             | State::BackingOff { until, .. }
             | State::Draining { until }
             | State::Aborting { until } => Some(*until),
-            State::Running => None,
+            State::Running => self.next_hang().map(|(due, ..)| due),
             State::Succeeded { .. } | State::Failed { .. } | State::Stopped => return None,
         };
         of_state.into_iter().chain(self.active_deadline()).min()
@@ -132,13 +151,17 @@ impl Coordinator {
             Standing::Idle => Doing::Idle,
             Standing::Running { attempt } => Doing::Running { attempt },
         };
-        let before = self.agents.insert(id.clone(), Agent { local_ranks, doing, is_aborting: false });
+        let agent = Agent { local_ranks, doing, is_aborting: false, pulse: Pulse::new(now) };
+        let before = self.agents.insert(id.clone(), agent);
         let was_running = before.is_some_and(|agent| agent.doing == Doing::Running { attempt: self.attempt });
-        if was_running && doing != (Doing::Running { attempt: self.attempt }) {
+        if was_running
+            && doing != (Doing::Running { attempt: self.attempt })
+            && self.guards.stands(Guard::CameBackWithout)
+        {
             self.crash(now, format!("{id} came back without its ranks"), commands);
         }
         let Standing::Running { attempt } = standing else { return };
-        if attempt > self.attempt {
+        if attempt > self.attempt && self.guards.stands(Guard::NewerAttempt) {
             // Whatever this coordinator began meanwhile is older, and ends.
             self.attempt = attempt;
             if !self.state.is_end() && !self.is_stopping() {
@@ -147,10 +170,15 @@ impl Coordinator {
             self.abort_where(|running| running < attempt, commands);
         }
         match self.state {
-            _ if attempt < self.attempt => self.abort_where(|running| running == attempt, commands),
             State::Waiting { .. } | State::Running => {}
             State::Draining { .. } => commands.push(Command { agent: id, attempt, order: Order::Drain }),
-            _ => self.abort_where(|running| running == attempt, commands),
+            _ => self.abort_late_comer(attempt, commands),
+        }
+    }
+
+    fn abort_late_comer(&mut self, attempt: u64, commands: &mut Vec<Command>) {
+        if !self.state.is_end() || self.guards.stands(Guard::NothingAfterTheEnd) {
+            self.abort_where(|running| running == attempt, commands);
         }
     }
 
@@ -163,13 +191,24 @@ impl Coordinator {
 
     fn take_report(&mut self, now: Duration, id: &AgentId, attempt: u64, report: Report, commands: &mut Vec<Command>) {
         let Some(agent) = self.agents.get_mut(id) else { return };
-        if agent.doing != (Doing::Running { attempt }) {
+        if agent.doing != (Doing::Running { attempt }) && self.guards.stands(Guard::LateReport) {
+            let lives = !matches!(report, Report::Finished { .. } | Report::Failed { .. });
+            if self.state.is_end() && lives && self.guards.stands(Guard::NothingAfterTheEnd) {
+                // Started by a command that a coordinator before this one gave.
+                commands.push(Command { agent: id.clone(), attempt, order: Order::Abort });
+            }
             return;
         }
+        agent.pulse.hear(now);
         // An older attempt's report only tells that its ranks are gone.
-        let is_newest = attempt == self.attempt;
+        let is_newest = attempt == self.attempt || !self.guards.stands(Guard::LateReport);
         match report {
-            Report::Progress { step } if is_newest => self.step = step,
+            Report::Alive { takes_steps } => agent.pulse.enter(now, takes_steps),
+            Report::Progress { step } if is_newest => {
+                agent.pulse.step(now);
+                // It may come after one of a later step.
+                self.step = self.step.max(step);
+            }
             Report::CheckpointCommitted { step } if is_newest => {
                 // A crash on the way to the same checkpoint again and again is not undone by reaching it.
                 if self.checkpoint.is_none_or(|newest| step > newest) {
@@ -210,7 +249,7 @@ impl Coordinator {
     fn crash(&mut self, now: Duration, message: String, commands: &mut Vec<Command>) {
         // When it is to stop anyway, a crash is a stop; one crash brings down the ranks of other agents too; and what is
         // published stays.
-        if self.state != State::Running || self.success.is_some() {
+        if self.state != State::Running || (self.success.is_some() && self.guards.stands(Guard::SuccessStays)) {
             return;
         }
         self.crashes += 1;
@@ -221,9 +260,13 @@ impl Coordinator {
             };
             return self.end(State::Failed { cause: Cause::Internal, message }, commands);
         }
-        self.abort_where(|_| true, commands);
-        let doublings = (self.crashes - 1).min(16);
-        let delay = (FIRST_DELAY * (1 << doublings)).min(LONGEST_DELAY);
+        if self.guards.stands(Guard::CrashOfOne) {
+            self.abort_where(|_| true, commands);
+        }
+        let delay = match self.crashes {
+            1 => Duration::ZERO,
+            crashes => (FIRST_DELAY * (1 << (crashes - 2).min(16))).min(LONGEST_DELAY),
+        };
         self.state = State::BackingOff { until: now + delay, message };
     }
 
@@ -258,6 +301,13 @@ impl Coordinator {
                 format!("the job took longer than runPolicy.activeDeadlineSeconds ({seconds}); raise it to go on");
             return self.end(State::Failed { cause: Cause::User, message }, commands);
         }
+        // It may be heard of after a crash: of another rank, or of the same one's twin.
+        if let (State::Waiting { .. } | State::BackingOff { .. }, Some(already)) = (&self.state, self.success)
+            && self.guards.stands(Guard::SuccessStays)
+        {
+            return self.end(State::Succeeded { already }, commands);
+        }
+        self.notice_hang(now, commands);
         if let State::BackingOff { until, .. } = self.state
             && now >= until
         {
@@ -275,16 +325,54 @@ impl Coordinator {
         }
     }
 
+    /// Brings down ranks that hang; that counts as a crash.
+    fn notice_hang(&mut self, now: Duration, commands: &mut Vec<Command>) {
+        if self.state != State::Running {
+            return;
+        }
+        let Some((due, hang, id)) = self.next_hang().filter(|(due, ..)| now >= *due) else { return };
+        if now > due + ABSENCE {
+            for agent in self.agents.values_mut() {
+                agent.pulse.forgive(now);
+            }
+            return;
+        }
+        if let Some(already) = self.success {
+            // What matters is done.
+            return self.end(State::Succeeded { already }, commands);
+        }
+        let message = match hang {
+            Hang::Silence => format!("the ranks of {id} hang: nothing is heard of them"),
+            Hang::Standstill => format!("the ranks of {id} hang: a step takes far longer than those before"),
+        };
+        self.crash(now, message, commands);
+    }
+
+    /// Which agent's ranks will count as hanging first, and when.
+    fn next_hang(&self) -> Option<(Duration, Hang, AgentId)> {
+        let running = self.agents.iter().filter(|(_, agent)| matches!(agent.doing, Doing::Running { .. }));
+        let due = running.map(|(id, agent)| {
+            let (due, hang) = agent.pulse.due(&self.config.patience);
+            (due, hang, id)
+        });
+        let watched = due.filter(|(_, hang, _)| match hang {
+            Hang::Silence => self.guards.stands(Guard::Silence),
+            Hang::Standstill => self.guards.stands(Guard::Standstill),
+        });
+        watched.min_by_key(|(due, ..)| *due).map(|(due, hang, id)| (due, hang, id.clone()))
+    }
+
     fn start_or_fail(&mut self, now: Duration, until: Duration, commands: &mut Vec<Command>) {
-        let is_complete = self.agents.len() == self.config.agents;
+        let is_complete = self.agents.len() == self.config.agents || !self.guards.stands(Guard::WholeWorld);
         let newest = Doing::Running { attempt: self.attempt };
         let running = self.agents.values().filter(|agent| matches!(agent.doing, Doing::Running { .. })).count();
-        if is_complete && self.agents.values().all(|agent| agent.doing == newest && !agent.is_aborting) {
+        let is_aborting = |agent: &Agent| agent.is_aborting && self.guards.stands(Guard::AbortingIsNotRunning);
+        if is_complete && self.agents.values().all(|agent| agent.doing == newest && !is_aborting(agent)) {
             self.state = State::Running;
-        } else if is_complete && running == 0 {
-            self.start(commands);
-        } else if is_complete && running < self.agents.len() {
-            // A part of a world can go nowhere.
+        } else if is_complete && (running == 0 || !self.guards.stands(Guard::OldRanksGone)) {
+            self.start(now, commands);
+        } else if is_complete && self.guards.stands(Guard::PartOfAWorld) {
+            // A part of a world can go nowhere, and an older one is to go nowhere.
             self.abort_where(|_| true, commands);
         } else if now >= until {
             let message = format!(
@@ -298,17 +386,19 @@ impl Coordinator {
     }
 
     /// Begins the next attempt. Ranks are given in the order of the agents' names.
-    fn start(&mut self, commands: &mut Vec<Command>) {
+    fn start(&mut self, now: Duration, commands: &mut Vec<Command>) {
         if self.attempt > self.config.last_attempt {
             self.restarts += 1;
         }
         self.attempt += 1;
+        self.step = self.checkpoint.unwrap_or(0);
         let attempt = self.attempt;
         let world = self.agents.values().map(|agent| agent.local_ranks).sum();
         let mut first_rank = 0;
         for (id, agent) in &mut self.agents {
             agent.doing = Doing::Running { attempt };
             agent.is_aborting = false;
+            agent.pulse = Pulse::new(now);
             let join = Order::Join { first_rank, local_ranks: agent.local_ranks, world };
             first_rank += agent.local_ranks;
             for order in [join, Order::RunPlan] {

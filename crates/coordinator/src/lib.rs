@@ -21,6 +21,7 @@
 //! | Waiting | the start timeout | Failed | Abort to those that run |
 //! | Running | an agent fails by the user's error | Failed | Abort to the others |
 //! | Running | an agent crashes or is lost | BackingOff, or Failed beyond the limit | Abort to the others |
+//! | Running | an agent's ranks hang: silence, or a step without end | BackingOff, as for a crash | Abort to all |
 //! | Running | no agent runs any more, and one told that the output is published | Succeeded | |
 //! | Running | told to stop | Draining | Drain to each |
 //! | BackingOff | its time is over | Waiting | |
@@ -31,15 +32,24 @@
 //! | any but an end | the active deadline | Failed | Abort to those that run |
 //! | Succeeded, Failed, Stopped | an agent attaches that runs | the same | Abort to it |
 //!
+//! The first crash since a checkpoint is followed by the next attempt as soon as the ranks are gone; only then delays grow.
+//!
 //! An agent that attaches running an older attempt is told to abort; its reports are ignored. One that attaches running
 //! a newer attempt than known tells of a coordinator before this one, and the attempt is taken over.
 
+mod agent;
 mod config;
 mod coordinator;
+mod guards;
 mod messages;
+mod pulse;
+#[cfg(test)]
+mod simulation;
 mod state;
 
+pub use agent::{AgentState, Deed, Greeting, Place};
 pub use config::Config;
 pub use coordinator::Coordinator;
 pub use messages::{AgentId, Cause, Command, Observation, Order, Outcome, Report, Standing};
+pub use pulse::Patience;
 pub use state::State;

@@ -61,6 +61,11 @@ pub enum Standing {
 /// What matters of an agent's reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Report {
+    /// The ranks live.
+    Alive {
+        /// Whether they are in the phase in which steps are taken.
+        takes_steps: bool,
+    },
     /// A step was taken.
     Progress {
         /// From 1, over the whole job.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use palimpsest_coordinator::{
-    AgentId, Cause, Command, Config, Coordinator, Observation, Order, Outcome, Report, Standing, State,
+    AgentId, Cause, Command, Config, Coordinator, Observation, Order, Outcome, Patience, Report, Standing, State,
 };
 
 struct Script {
@@ -15,10 +15,11 @@ fn mk_config(agents: usize) -> Config {
     Config {
         agents,
         last_attempt: 0,
-        backoff_limit: 2,
+        backoff_limit: 3,
         start_timeout: Duration::from_secs(60),
         active_deadline: None,
         termination: Duration::from_secs(30),
+        patience: Patience { step: Duration::from_secs(60), ..Patience::default() },
     }
 }
 
@@ -125,17 +126,18 @@ fn a_users_error_fails_the_job_at_once() {
 fn a_crash_is_followed_by_the_next_attempt_with_growing_delays_up_to_the_limit() {
     let mut script = Script::new(mk_config(1));
     script.attach("a");
-    assert!(script.crash("a", 1).is_empty());
+    assert_eq!(script.crash("a", 1), ["a #2: join 0+1 of 1", "a #2: run"], "the first time at once");
+    assert!(script.crash("a", 2).is_empty());
     assert_eq!(script.coordinator.next_deadline(), Some(Duration::from_secs(1)));
     assert!(script.wait(0).is_empty());
-    assert_eq!(script.wait(1), ["a #2: join 0+1 of 1", "a #2: run"]);
-    script.crash("a", 2);
-    assert!(script.wait(1).is_empty(), "the second delay is twice as long");
     assert_eq!(script.wait(1), ["a #3: join 0+1 of 1", "a #3: run"]);
     script.crash("a", 3);
-    let message = "it crashed (after 2 restarts without a new checkpoint)".to_owned();
+    assert!(script.wait(1).is_empty(), "the second delay is twice as long");
+    assert_eq!(script.wait(1), ["a #4: join 0+1 of 1", "a #4: run"]);
+    script.crash("a", 4);
+    let message = "it crashed (after 3 restarts without a new checkpoint)".to_owned();
     assert_eq!(script.state(), &State::Failed { cause: Cause::Internal, message });
-    assert_eq!(script.coordinator.restarts(), 2);
+    assert_eq!(script.coordinator.restarts(), 3);
 }
 
 #[test]
@@ -144,10 +146,9 @@ fn only_a_newer_checkpoint_makes_up_for_crashes() {
     script.attach("a");
     for attempt in 1..=5 {
         script.commit("a", attempt, 10 * attempt);
-        script.crash("a", attempt);
-        assert_eq!(script.wait(1).len(), 2, "attempt {attempt}");
+        assert_eq!(script.crash("a", attempt).len(), 2, "attempt {attempt}");
     }
-    for attempt in 6..=8 {
+    for attempt in 6..=9 {
         // The same one again.
         script.commit("a", attempt, 50);
         script.crash("a", attempt);
@@ -173,8 +174,7 @@ fn an_agent_that_is_lost_counts_as_a_crash_and_is_waited_for() {
     let mut script = Script::new(mk_config(1));
     script.attach("a");
     script.see(Observation::Lost { agent: AgentId("a".to_owned()) });
-    assert!(matches!(script.state(), State::BackingOff { .. }));
-    assert!(script.wait(2).is_empty());
+    assert!(matches!(script.state(), State::Waiting { .. }));
     assert_eq!(script.attach("a"), ["a #2: join 0+1 of 1", "a #2: run"]);
     // Its process came back, but the coordinator did not see it go.
     assert!(script.attach("a").is_empty());
@@ -186,7 +186,6 @@ fn reports_of_an_older_attempt_are_ignored() {
     let mut script = Script::new(mk_config(1));
     script.attach("a");
     script.crash("a", 1);
-    script.wait(1);
     assert!(script.finish("a", 1, Outcome::Succeeded).is_empty());
     assert!(script.commit("a", 1, 99).is_empty());
     assert!(script.crash("a", 1).is_empty());
@@ -286,6 +285,8 @@ fn a_stop_before_anything_runs_is_at_once() {
     let mut script = Script::new(mk_config(1));
     script.attach("a");
     script.crash("a", 1);
+    script.crash("a", 2);
+    assert!(matches!(script.state(), State::BackingOff { .. }));
     script.see(Observation::StopRequested);
     assert_eq!(script.state(), &State::Stopped);
 }
@@ -314,8 +315,49 @@ fn the_active_deadline_ends_a_job() {
 fn ranks_that_stop_of_themselves_are_started_again() {
     let mut script = Script::new(mk_config(1));
     script.attach("a");
-    script.finish("a", 1, Outcome::Stopped);
-    assert_eq!(script.wait(1), ["a #2: join 0+1 of 1", "a #2: run"]);
+    assert_eq!(script.finish("a", 1, Outcome::Stopped), ["a #2: join 0+1 of 1", "a #2: run"]);
     script.finish("a", 2, Outcome::AlreadyFinished);
     assert_eq!(script.state(), &State::Succeeded { already: true });
+}
+
+#[test]
+fn ranks_of_which_nothing_is_heard_are_brought_down_and_started_again() {
+    let mut script = Script::new(mk_config(1));
+    script.attach("a");
+    assert!(script.wait(100).is_empty(), "it takes long to begin");
+    script.report("a", 1, Report::Alive { takes_steps: false });
+    assert_eq!(script.coordinator.next_deadline(), Some(Duration::from_secs(115)));
+    assert!(script.wait(14).is_empty());
+    assert_eq!(script.wait(1), ["a #1: abort"]);
+    assert_eq!(script.crash("a", 1), ["a #2: join 0+1 of 1", "a #2: run"]);
+}
+
+#[test]
+fn ranks_that_live_are_brought_down_only_where_steps_are_due() {
+    let mut script = Script::new(mk_config(1));
+    script.attach("a");
+    for _ in 0..1000 {
+        assert!(script.wait(10).is_empty(), "preparing takes as long as it takes");
+        script.report("a", 1, Report::Alive { takes_steps: false });
+    }
+    for step in 1..=10 {
+        script.wait(1);
+        script.report("a", 1, Report::Progress { step });
+    }
+    let mut seconds = 0;
+    while script.wait(5).is_empty() {
+        seconds += 5;
+        script.report("a", 1, Report::Alive { takes_steps: true });
+    }
+    assert_eq!(seconds, 55);
+}
+
+#[test]
+fn time_in_which_the_coordinator_itself_stood_still_counts_for_nothing() {
+    let mut script = Script::new(mk_config(1));
+    script.attach("a");
+    script.report("a", 1, Report::Alive { takes_steps: false });
+    assert!(script.wait(3600).is_empty());
+    assert!(script.wait(14).is_empty());
+    assert_eq!(script.wait(1), ["a #1: abort"]);
 }
