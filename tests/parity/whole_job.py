@@ -2,8 +2,9 @@
 
 RUN is a run folder of `palimpsest run` (its job.json, plan.json and packed Arrow files are read); MODEL is the Hugging
 Face folder of the weights before the first step, the vocabulary extended already, and FIRST_NEW the first id that was
-appended (0: none). DTYPE is float64, float32, or bfloat16: float32 weights under autocast. Writes a JSON line a step to
-OUT: {"step", "loss", "gradNorm", "learningRate"}. `--steps N` ends after N steps; `--mutate NAME` does one thing wrong on
+appended (0: none). DTYPE is float64, float32, bfloat16 (float32 masters, passes in bfloat16, gradients summed in float32:
+what FSDP's mixed precision does), or autocast (float32 masters under torch.autocast). Writes a JSON line a step to OUT:
+{"step", "loss", "gradNorm", "learningRate"}. `--steps N` ends after N steps; `--mutate NAME` does one thing wrong on
 purpose. Nothing of Palimpsest's own code runs here.
 """
 
@@ -19,17 +20,19 @@ from transformers import AutoModelForCausalLM
 parser = argparse.ArgumentParser()
 parser.add_argument("run", type=Path)
 parser.add_argument("model")
-parser.add_argument("dtype", choices=["float64", "float32", "bfloat16"])
+parser.add_argument("dtype", choices=["float64", "float32", "bfloat16", "autocast"])
 parser.add_argument("first_new", type=int)
 parser.add_argument("out")
 parser.add_argument("--steps", type=int, default=math.inf)
 parser.add_argument("--mutate", choices=["positions", "mask", "normalizer", "decay"])
 arguments = parser.parse_args()
 run, first_new, mutated = arguments.run, arguments.first_new, arguments.mutate
-autocast = arguments.dtype == "bfloat16"
+autocast = arguments.dtype == "autocast"
 dtype = torch.float32 if autocast else getattr(torch, arguments.dtype)
+master_dtype = torch.float64 if dtype == torch.float64 else torch.float32
 job = json.loads((run / "job.json").read_text())["spec"]
 plan = json.loads((run / "plan.json").read_text())
+is_masked = job["data"].get("attention", "Document") == "Document"
 torch.manual_seed(0)
 
 
@@ -52,7 +55,7 @@ def sequences(stage):
 
 
 def collate(rows):
-    """Ids, labels, positions that restart with each document, and the mask of a document's own past."""
+    """Ids, labels, positions (restarting with each document where documents are masked), and the mask."""
     width = max(len(row["input_ids"]) for row in rows)
     ids = torch.zeros(len(rows), width, dtype=torch.long)
     labels = torch.full((len(rows), width), -100)
@@ -64,11 +67,12 @@ def collate(rows):
         labels[i, :n] = torch.tensor(row["labels"])
         start = 0
         for k, length in enumerate(row["segments"]):
-            positions[i, start:start + length] = torch.arange(length) + (start if mutated == "positions" else 0)
+            restarts = is_masked != (mutated == "positions")
+            positions[i, start:start + length] = torch.arange(length) + (0 if restarts else start)
             document[i, start:start + length] = k
             start += length
     causal = torch.ones(width, width, dtype=torch.bool).tril()
-    if job["data"].get("attention", "Document") == "Document" and mutated != "mask":
+    if is_masked != (mutated == "mask"):
         causal = causal & (document[:, :, None] == document[:, None, :])
     mask = torch.zeros(len(rows), 1, width, width, dtype=dtype)
     mask.masked_fill_(~causal.view(-1, 1, width, width), torch.finfo(dtype).min)
@@ -96,7 +100,7 @@ slots = []
 for name, parameter in model.named_parameters():
     rows = parameter.shape[0]
     for low, high in [(0, first_new), (first_new, rows)] if name in embeddings and first_new else [(0, rows)]:
-        slots.append((name, parameter, low, high, torch.nn.Parameter(parameter.detach()[low:high].clone())))
+        slots.append((name, parameter, low, high, torch.nn.Parameter(parameter.detach()[low:high].to(master_dtype, copy=True))))
 
 step = 0
 optimizer = None
@@ -122,7 +126,7 @@ with open(arguments.out, "w") as sink:
         for t in range(min(steps, arguments.steps - step)):
             batch = data[t * size:(t + 1) * size]
             targets = sum(mutated == "normalizer" or label != -100 for row in batch for label in row["labels"])
-            model.zero_grad()
+            gradients = [torch.zeros_like(slot[4]) for slot in trained]
             total = 0.0
             for start in range(0, len(batch), micro):
                 ids, labels, positions, mask = collate(batch[start:start + micro])
@@ -130,10 +134,13 @@ with open(arguments.out, "w") as sink:
                     logits = model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False).logits
                 logits = logits if dtype == torch.float64 else logits.float()
                 loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum")
+                model.zero_grad()
                 (loss / targets).backward()
                 total += loss.item()
-            for _, parameter, low, high, slot in trained:
-                slot.grad = parameter.grad[low:high].clone()
+                for gradient, (_, parameter, low, high, _) in zip(gradients, trained):
+                    gradient += parameter.grad[low:high]
+            for gradient, slot in zip(gradients, trained):
+                slot[4].grad = gradient
             norm = torch.nn.utils.clip_grad_norm_([slot[4] for slot in trained], float(spec["clipNorm"]) or math.inf)
             learning_rate = rate(stage["schedule"], float(spec["learningRate"]), t, steps)
             for group in optimizer.param_groups:

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use palimpsest_tests::{ONE_THREAD, SMALL_JOB, palimpsest, read_json_lines, run, succeed, write_job};
+use palimpsest_tests::{ONE_THREAD, SMALL_JOB, palimpsest, read_json, read_json_lines, run, succeed, write_job};
 
 fn weights(folder: &Path) -> Vec<u8> {
     std::fs::read(folder.join("model/model.safetensors")).unwrap()
@@ -174,4 +174,35 @@ fn another_jobs_checkpoint_gives_weights_alone_or_the_moments_too() {
     }
     assert_eq!(losses_of_forks[0][0], losses_of_forks[1][0], "both begin from the same weights");
     assert_ne!(losses_of_forks[0][1], losses_of_forks[1][1], "and step otherwise");
+}
+
+#[test]
+fn the_losses_of_the_datasets_add_up_to_those_of_the_steps_also_after_a_resume() {
+    let folder = tempfile::tempdir().unwrap();
+    let job = write_job(folder.path(), SMALL_JOB);
+    let output = folder.path().join("out");
+    let mut child = start_until_step(&job, &output, 13);
+    signal(&child, "KILL");
+    child.wait().unwrap();
+    succeed(&["run", job.to_str().unwrap(), "--output", output.to_str().unwrap()]);
+    let telemetry = read_json(&output.join("telemetry.json"));
+    for stage in ["text", "questions"] {
+        let parts: Vec<(f64, f64)> = telemetry["perDataset"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|part| part["stage"] == stage)
+            .map(|part| (part["loss"].as_f64().unwrap(), part["targets"].as_f64().unwrap()))
+            .collect();
+        assert_eq!(parts.len(), if stage == "text" { 2 } else { 1 });
+        let steps: Vec<(f64, f64)> = read_json_lines(&output.join("metrics.jsonl"))
+            .iter()
+            .filter(|step| step["stage"] == stage)
+            .map(|step| (step["loss"].as_f64().unwrap(), step["targets"].as_f64().unwrap()))
+            .collect();
+        let sum = |of: &[(f64, f64)]| of.iter().fold((0.0, 0.0), |(loss, n), (l, t)| (loss + l * t, n + t));
+        let (by_dataset, by_step) = (sum(&parts), sum(&steps));
+        assert_eq!(by_dataset.1, by_step.1, "{stage}: targets");
+        assert!((by_dataset.0 / by_step.0 - 1.0).abs() < 1e-6, "{stage}: {by_dataset:?} {by_step:?}");
+    }
 }

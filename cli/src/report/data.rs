@@ -64,8 +64,9 @@ pub(super) struct DatasetFigures {
 struct DatasetStage {
     stage: String,
     tokens: u64,
-    /// The mean loss of its target tokens, where the run says.
+    /// The mean loss of its target tokens so far, where the run says, and how many those are.
     loss: Option<f64>,
+    targets: u64,
 }
 
 /// A line of `perDataset` in `telemetry.json`.
@@ -74,6 +75,8 @@ struct DatasetLoss {
     dataset: String,
     stage: String,
     loss: Option<f64>,
+    #[serde(default)]
+    targets: u64,
 }
 
 /// The stages: as planned, or as the metrics tell of them until the plan is written.
@@ -167,8 +170,12 @@ fn dataset_stages(plan: &Plan, dataset: &str, losses: &[DatasetLoss]) -> Vec<Dat
     for stage in &plan.certificate.stages {
         let Some(bin) = stage.datasets.iter().find(|bin| bin.dataset == dataset) else { continue };
         let measured = losses.iter().find(|line| line.dataset == dataset && line.stage == stage.stage);
-        let loss = measured.and_then(|line| line.loss);
-        stages.push(DatasetStage { stage: stage.stage.clone(), tokens: bin.document_tokens, loss });
+        stages.push(DatasetStage {
+            stage: stage.stage.clone(),
+            tokens: bin.document_tokens,
+            loss: measured.and_then(|line| line.loss),
+            targets: measured.map_or(0, |line| line.targets),
+        });
     }
     stages
 }

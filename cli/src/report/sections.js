@@ -239,7 +239,7 @@ function datasetSection() {
   };
   for (const language of inks.keys()) {
     const members = report.datasets.filter((dataset) => dataset.language === language);
-    const figures = { tokens: members.reduce((sum, member) => sum + member.tokens, 0), epochs: epochsOf(members), stages: [] };
+    const figures = { tokens: members.reduce((sum, member) => sum + member.tokens, 0), epochs: epochsOf(members), stages: stagesOf(members) };
     const together = report.languages.find((each) => each.language === language);
     rows.push(row(cells(languageName(language), swatch(inkOf(language)), together?.bitsPerByte ?? [], together?.loss ?? [], figures, inkOf(language)), "group"));
     for (const member of members) {
@@ -264,6 +264,18 @@ const trainingLoss = (figures) => {
   const known = (figures.stages || []).filter((stage) => isNumber(stage.loss));
   return known.length ? h("span", {}, known.map((stage, index) => tip(h("span", {}, `${index ? " → " : ""}${format.fixed(stage.loss, 2)}`), `${stage.stage}\n${format.integer(stage.tokens)} tokens`))) : "–";
 };
+
+/** The stages of several datasets together; the loss is that of all their target tokens. */
+function stagesOf(members) {
+  const names = [...new Set(members.flatMap((member) => (member.stages || []).map((stage) => stage.stage)))];
+  return names.map((name) => {
+    const parts = members.flatMap((member) => (member.stages || []).filter((stage) => stage.stage === name));
+    const measured = parts.filter((part) => isNumber(part.loss));
+    const targets = measured.reduce((sum, part) => sum + part.targets, 0);
+    const loss = targets > 0 ? measured.reduce((sum, part) => sum + part.loss * part.targets, 0) / targets : null;
+    return { stage: name, tokens: parts.reduce((sum, part) => sum + part.tokens, 0), loss, targets };
+  });
+}
 
 /** Tokens trained on by tokens there are, over several datasets. */
 function epochsOf(members) {

@@ -74,7 +74,8 @@ fn the_plan_gives_stages_buckets_and_epochs() {
     let folder = tempfile::tempdir().unwrap();
     mk_metrics(folder.path(), "one", 1..=3);
     fs::write(folder.path().join("plan.json"), mk_plan("zh-web").to_string()).unwrap();
-    let telemetry = json!({"newTokens": null, "perDataset": [{"dataset": "zh-web", "stage": "one", "loss": 3.5}]});
+    let telemetry =
+        json!({"newTokens": null, "perDataset": [{"dataset": "zh-web", "stage": "one", "loss": 3.5, "targets": 990}]});
     fs::write(folder.path().join("telemetry.json"), telemetry.to_string()).unwrap();
     let data = data_of(&render(folder.path()).unwrap());
     assert_eq!(data["plannedSteps"], 5);

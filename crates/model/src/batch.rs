@@ -54,12 +54,21 @@ impl Batch {
         Self { input_ids: tensor(&ids), positions: tensor(&positions), labels: tensor(&labels), segments }
     }
 
-    /// The same batch with each row attending to itself as a whole; positions stay as they are.
+    /// Positions of a row.
+    pub fn width(&self) -> usize {
+        self.input_ids.size().get(1).map_or(0, |width| *width as usize)
+    }
+
+    /// The same batch with each row attending to itself as a whole, and positions that run through it: what attends to
+    /// each other must lie as far apart as its positions say.
     #[must_use]
     pub fn attending_to_whole_rows(mut self) -> Self {
         for lengths in &mut self.segments {
             *lengths = vec![lengths.iter().sum()];
         }
+        let size = self.positions.size();
+        let running = Tensor::arange(size[1], (Kind::Int64, self.positions.device()));
+        self.positions = running.expand(&size, false).contiguous();
         self
     }
 
@@ -116,6 +125,6 @@ mod tests {
         assert_eq!(batch.segments, [vec![2, 1, 1], vec![1, 3]]);
         let whole = batch.attending_to_whole_rows();
         assert_eq!(whole.segments, [vec![4], vec![4]]);
-        assert_eq!(values(&whole.positions), [0, 1, 0, 0, 0, 0, 1, 2]);
+        assert_eq!(values(&whole.positions), [0, 1, 2, 3, 0, 1, 2, 3]);
     }
 }

@@ -75,6 +75,16 @@ impl Decoder {
     /// The batch's loss; the gradient of `scale` times its sum is added to the `.grad` of every parameter that requires
     /// one.
     pub fn loss_and_backward(&self, batch: &Batch, scale: f64, options: &ForwardOptions) -> Result<LossSum> {
+        Ok(self.token_losses_and_backward(batch, scale, options)?.0)
+    }
+
+    /// The same, and the loss of each position as [`Self::token_losses`] gives it, but as [rows * positions].
+    pub fn token_losses_and_backward(
+        &self,
+        batch: &Batch,
+        scale: f64,
+        options: &ForwardOptions,
+    ) -> Result<(LossSum, Tensor)> {
         check_trainable(self.kind(), options.compute)?;
         no_grad(|| {
             let weights = Weights::of(self, options.compute);
@@ -94,7 +104,8 @@ impl Decoder {
                     x = output;
                 }
             }
-            let (sum, d) = loss::loss_and_gradient(self, &weights, &x, &batch.labels, scale, options.loss_chunk)?;
+            let (sum, losses, d) =
+                loss::loss_and_gradient(self, &weights, &x, &batch.labels, scale, options.loss_chunk)?;
             drop(x);
             for index in (lowest..weights.layers.len()).rev() {
                 let Some(saved) = kept.pop() else { break };
@@ -106,7 +117,7 @@ impl Decoder {
             {
                 embedding_backward(&gradient, &ids, &d, self.padding_id())?;
             }
-            Ok(sum)
+            Ok((sum, losses))
         })
     }
 

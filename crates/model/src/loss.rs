@@ -74,7 +74,8 @@ fn chunk_length(weights: &Weights, wanted: usize) -> i64 {
 }
 
 /// The loss of the residual stream `x` [tokens, hidden] after the last layer, and the gradient of scale times its sum with
-/// respect to x; gradients of the norm's weight and the head's are added to theirs.
+/// respect to x; gradients of the norm's weight and the head's are added to theirs. The loss comes token by token too, as of
+/// [`token_losses`].
 pub(crate) fn loss_and_gradient(
     decoder: &Decoder,
     weights: &Weights,
@@ -82,16 +83,18 @@ pub(crate) fn loss_and_gradient(
     labels: &Tensor,
     scale: f64,
     wanted_chunk: usize,
-) -> Result<(LossSum, Tensor)> {
+) -> Result<(LossSum, Tensor, Tensor)> {
     let targets = Targets::of(labels)?;
+    let tokens = x.size()[0];
     if targets.count() == 0 {
-        return Ok((LossSum::default(), x.f_zeros_like()?));
+        let losses = Tensor::f_zeros([tokens], (Kind::Float, x.device()))?;
+        return Ok((LossSum::default(), losses, x.f_zeros_like()?));
     }
     let x_rows = targets.rows_of(x)?;
     let (hidden, rstd) = rms_norm(&x_rows, &weights.norm, decoder.config.rms_norm_eps)?;
     let head_gradient = decoder.groups.head().gradient(&decoder.parameters)?;
     // Each chunk's gradient takes the place of its hidden states, which have been read by then.
-    let sum = for_each_chunk(&hidden, &targets.labels, weights, wanted_chunk, Some(scale), |chunk, d_logits| {
+    let losses = for_each_chunk(&hidden, &targets.labels, weights, wanted_chunk, Some(scale), |chunk, d_logits| {
         if let Some(gradient) = &head_gradient {
             accumulate_product(gradient, &d_logits.f_tr()?, chunk)?;
         }
@@ -101,8 +104,8 @@ pub(crate) fn loss_and_gradient(
     let d_rows = x_rows.f_zeros_like()?;
     let norm_gradient = decoder.groups.norm.gradient(&decoder.parameters)?;
     rms_norm_backward(&hidden, &x_rows, &weights.norm, &rstd, &d_rows, norm_gradient.as_ref())?;
-    let sum = LossSum { sum: sum.f_sum(Kind::Double)?.f_double_value(&[])?, targets: targets.count() };
-    Ok((sum, targets.spread(d_rows, x.size()[0])?))
+    let sum = LossSum { sum: losses.f_sum(Kind::Double)?.f_double_value(&[])?, targets: targets.count() };
+    Ok((sum, targets.spread(losses, tokens)?, targets.spread(d_rows, tokens)?))
 }
 
 /// The loss of every token, 0 where there is no label, [tokens].

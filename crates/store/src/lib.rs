@@ -19,6 +19,6 @@ pub use digest::{sha256_bytes, sha256_file};
 pub use error::{Error, Result};
 pub use list::{Entry, list};
 pub use location::{Location, Mounts};
-pub use publish::{publish_folder, staging_folder};
+pub use publish::{publish_folder, remove_abandoned, staging_folder, staging_folder_of_attempt};
 pub use run_folder::RunFolder;
 pub use write::{sync_folder, write_atomically, write_atomically_with};

@@ -9,13 +9,44 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use crate::write::folder_of;
 use crate::{Error, Result, sync_folder};
 
+/// What a folder's hidden name ends in while it is written.
+const WRITING: &str = "writing";
+
 /// An empty folder beside `target` to write into before [`publish_folder`]. What an earlier run left there is removed:
 /// its name is hidden and belongs to us alone.
 pub fn staging_folder(target: &Path) -> Result<PathBuf> {
-    let staging = beside(target, "writing");
+    let staging = beside(target, WRITING);
     remove(&staging)?;
     fs::create_dir_all(&staging).map_err(|source| Error::io("create", &staging, source))?;
     Ok(staging)
+}
+
+/// The same for one of several attempts that may not know of each other yet: each writes into a folder of its own. What
+/// older attempts left there is removed.
+pub fn staging_folder_of_attempt(target: &Path, attempt: u64) -> Result<PathBuf> {
+    let name = target.file_name().unwrap_or_default().to_string_lossy();
+    remove_abandoned(&folder_of(target), &format!("{name}.{WRITING}"))?;
+    let staging = beside(target, &format!("{WRITING}-{attempt}"));
+    fs::create_dir_all(&staging).map_err(|source| Error::io("create", &staging, source))?;
+    Ok(staging)
+}
+
+/// Removes what attempts that are over were still writing in `folder`: hidden folders whose name begins with a dot and
+/// `prefix`.
+pub fn remove_abandoned(folder: &Path, prefix: &str) -> Result<()> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(source) => return Err(Error::io("read", folder, source)),
+    };
+    for entry in entries {
+        let path = entry.map_err(|source| Error::io("read", folder, source))?.path();
+        let name = path.file_name().and_then(|name| name.to_str()?.strip_prefix('.'));
+        if name.is_some_and(|name| name.starts_with(prefix) && name.contains(WRITING)) {
+            remove(&path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Gives `staging` the name `target`. What is there already is an error, unless `replace`: then it is exchanged for the
@@ -103,6 +134,19 @@ mod tests {
         assert_eq!(fs::read_to_string(target.join("sub/file")).unwrap(), "new");
         assert_eq!(names(&target), ["sub"]);
         assert_eq!(names(folder.path()), ["model"]);
+    }
+
+    #[test]
+    fn each_attempt_writes_into_a_folder_of_its_own_and_the_next_one_clears_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("step-4");
+        let first = staging_folder_of_attempt(&target, 1).unwrap();
+        fs::write(first.join("file"), "").unwrap();
+        let other = staging_folder_of_attempt(&folder.path().join("step-5"), 1).unwrap();
+        let second = staging_folder_of_attempt(&target, 2).unwrap();
+        assert!(first != second && !first.exists() && other.exists());
+        remove_abandoned(folder.path(), "step-").unwrap();
+        assert!(names(folder.path()).is_empty());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::job::write_json;
 use crate::publish::{self, OutputManifest, Staged};
 use crate::summary::{ModelSummary, Summary};
-use crate::telemetry::{Telemetry, count_targets};
+use crate::telemetry::{NewTokens, Telemetry, count_targets};
 use crate::trainer::Trainer;
 
 impl Trainer<'_> {
@@ -16,18 +16,28 @@ impl Trainer<'_> {
         let folder = &self.context.folder;
         let output = folder.model();
         let evaluations = self.evaluator.records.records()?;
-        if let Some(extension) = &self.prepared.extension {
-            let targets = count_targets(&self.readers, extension.first_new_id, extension.sources.len())?;
-            write_json(&folder.telemetry(), &Telemetry::new(&targets, &self.state.rows, &evaluations))?;
-        }
+        let new_tokens = match &self.prepared.extension {
+            None => None,
+            Some(extension) => {
+                let targets = count_targets(&self.readers, extension.first_new_id, extension.sources.len())?;
+                Some(NewTokens::new(&targets, &self.state.rows, &evaluations))
+            }
+        };
+        self.write_telemetry(new_tokens)?;
         let manifest = OutputManifest {
             name: job.metadata.name.clone(),
             job: self.digest.clone(),
             steps: self.state.step,
             files: Default::default(),
         };
-        let Staged { folder: staged, digest, warnings } =
-            publish::stage(&output, &self.model, &self.prepared.tokenizer, job.spec.output.dtype, manifest)?;
+        let Staged { folder: staged, digest, warnings } = publish::stage(
+            &output,
+            self.fence.attempt(),
+            &self.model,
+            &self.prepared.tokenizer,
+            job.spec.output.dtype,
+            manifest,
+        )?;
         for warning in warnings {
             report(Event::Warning(warning.clone()));
             self.state.warnings.push(warning);
@@ -65,5 +75,13 @@ impl Trainer<'_> {
         // Looked at once more: somebody else's model may have come meanwhile.
         publish::look(&output, &self.digest, job.spec.output.on_existing)?;
         publish::publish(&staged, &output, job.spec.output.on_existing)
+    }
+
+    /// Writes `telemetry.json`; how the new tokens fare is counted at the end.
+    pub(crate) fn write_telemetry(&self, new_tokens: Option<NewTokens>) -> Result<()> {
+        let datasets = &self.prepared.plan.datasets;
+        let names: Vec<&str> = datasets.iter().map(|dataset| dataset.name.as_str()).collect();
+        let stages: Vec<&str> = self.stages.iter().map(|stage| stage.name.as_str()).collect();
+        write_json(&self.context.folder.telemetry(), &Telemetry::new(new_tokens, &stages, &names, &self.state.losses))
     }
 }

@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod control;
+mod dataset_loss;
 mod error;
 mod evaluate;
 mod export;

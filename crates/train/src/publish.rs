@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use palimpsest_api::{OnExisting, OutputDtype};
 use palimpsest_model::Decoder;
-use palimpsest_store::{publish_folder, sha256_file, staging_folder, write_atomically};
+use palimpsest_store::{publish_folder, sha256_file, staging_folder_of_attempt, write_atomically};
 use palimpsest_vocab::Tokenizer;
 use serde::{Deserialize, Serialize};
 use tch::Kind;
@@ -71,12 +71,13 @@ pub(crate) struct Staged {
 /// Writes the model beside its place.
 pub(crate) fn stage(
     folder: &Path,
+    attempt: u64,
     model: &Decoder,
     tokenizer: &Tokenizer,
     dtype: Option<OutputDtype>,
     mut manifest: OutputManifest,
 ) -> Result<Staged> {
-    let staging = staging_folder(folder)?;
+    let staging = staging_folder_of_attempt(folder, attempt)?;
     let warnings = save(&staging, model, tokenizer, dtype)?;
     manifest.files = checkpoint::digests(&staging)?;
     let path = staging.join(MANIFEST);

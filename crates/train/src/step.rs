@@ -7,6 +7,7 @@ use palimpsest_corpus::{Sequence, StageReader};
 use palimpsest_model::{Batch, Decoder, ForwardOptions, Row};
 use tch::Device;
 
+use crate::dataset_loss::DatasetLosses;
 use crate::error::{Error, Result};
 use crate::optimizer::Optimizer;
 use crate::records::StepRecord;
@@ -27,7 +28,7 @@ pub(crate) struct StepContext<'a> {
     pub(crate) device: Device,
 }
 
-/// Takes step `stage_step` (from 0) of a stage; `step` (from 1) is its number in the job.
+/// Takes step `stage_step` (from 0) of a stage; `step` (from 1) is its number in the job. The loss comes by dataset, too.
 pub(crate) fn take_step(
     context: &StepContext<'_>,
     model: &mut Decoder,
@@ -35,7 +36,7 @@ pub(crate) fn take_step(
     spikes: &mut SpikeWindow,
     stage_step: u64,
     step: u64,
-) -> Result<StepRecord> {
+) -> Result<(StepRecord, DatasetLosses)> {
     let started = Instant::now();
     let batch = u64::from(context.stage.batch.sequences);
     let first = stage_step * batch;
@@ -45,9 +46,13 @@ pub(crate) fn take_step(
 
     let targets: u64 = sequences.iter().map(|sequence| count_targets(sequence)).sum();
     let mut sum = 0.0;
+    let mut by_dataset = DatasetLosses::default();
     for micro_batch in sequences.chunks(context.stage.batch.micro_batch as usize) {
         let batch = mk_batch(context, micro_batch);
-        sum += model.loss_and_backward(&batch, 1.0 / targets.max(1) as f64, &context.forward)?.sum;
+        let scale = 1.0 / targets.max(1) as f64;
+        let (loss, of_tokens) = model.token_losses_and_backward(&batch, scale, &context.forward)?;
+        sum += loss.sum;
+        by_dataset.count(micro_batch, batch.width(), &of_tokens)?;
     }
     let loss = sum / targets.max(1) as f64;
 
@@ -68,7 +73,7 @@ pub(crate) fn take_step(
 
     let tokens = sequences.iter().map(|sequence| u64::from(sequence.document_tokens)).sum();
     let seconds = started.elapsed().as_secs_f64();
-    Ok(StepRecord {
+    let record = StepRecord {
         step,
         stage: context.stage.name.clone(),
         bucket: sequences.first().map_or(0, |sequence| sequence.bucket),
@@ -83,7 +88,8 @@ pub(crate) fn take_step(
         checkpoint_seconds: 0.0,
         clipped: clip.clipped,
         skipped: verdict == Verdict::Skip,
-    })
+    };
+    Ok((record, by_dataset))
 }
 
 fn spike_error(stage: &Stage, step: u64, loss: f64) -> Error {

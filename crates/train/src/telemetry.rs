@@ -1,4 +1,5 @@
-//! How the rows that a vocabulary extension appended fare beside the old ones.
+//! `telemetry.json`: the loss of each dataset, and how the rows that a vocabulary extension appended fare beside the old
+//! ones.
 
 use std::collections::BTreeMap;
 
@@ -7,6 +8,7 @@ use palimpsest_model::Decoder;
 use serde::{Deserialize, Serialize};
 use tch::Kind;
 
+use crate::dataset_loss::{DatasetLosses, LossOfDataset};
 use crate::error::Result;
 use crate::records::{EvaluationRecord, Moment};
 
@@ -34,13 +36,47 @@ impl RowNorms {
 /// `telemetry.json`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Telemetry {
-    new_tokens: NewTokens,
+pub(crate) struct Telemetry<'a> {
+    /// Absent where the vocabulary is not extended, and until the end of the job.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    new_tokens: Option<NewTokens>,
+    per_dataset: Vec<StageLoss<'a>>,
 }
 
+/// The training loss of a dataset in a stage.
+#[derive(Debug, Serialize)]
+struct StageLoss<'a> {
+    dataset: &'a str,
+    stage: &'a str,
+    /// The mean over its target tokens so far, in nats.
+    loss: f64,
+    targets: u64,
+}
+
+impl<'a> Telemetry<'a> {
+    /// `losses[stage]` holds what each of the datasets, by its index, has come to.
+    pub(crate) fn new(
+        new_tokens: Option<NewTokens>,
+        stages: &[&'a str],
+        datasets: &[&'a str],
+        losses: &[DatasetLosses],
+    ) -> Self {
+        let mut per_dataset = Vec::new();
+        for (stage, losses) in stages.iter().zip(losses) {
+            for (dataset, LossOfDataset { sum, targets }) in datasets.iter().zip(&losses.0) {
+                if *targets > 0 {
+                    per_dataset.push(StageLoss { dataset, stage, loss: sum / *targets as f64, targets: *targets });
+                }
+            }
+        }
+        Self { new_tokens, per_dataset }
+    }
+}
+
+/// How the appended ids fare.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct NewTokens {
+pub(crate) struct NewTokens {
     /// How many ids were appended.
     count: usize,
     /// How many of them were a target of training at least once.
@@ -71,8 +107,8 @@ struct LossJump {
     after: f64,
 }
 
-impl Telemetry {
-    /// Gathers the telemetry of a job's end. `targets[i]` says how often the `i`-th new id was a target.
+impl NewTokens {
+    /// Gathers what is known at a job's end. `targets[i]` says how often the `i`-th new id was a target.
     pub(crate) fn new(targets: &[u64], rows: &[RowNorms], evaluations: &[EvaluationRecord]) -> Self {
         let trained = targets.iter().filter(|count| **count > 0).count();
         let mut occurrences = BTreeMap::new();
@@ -90,16 +126,14 @@ impl Telemetry {
         });
         let last = rows.last();
         Self {
-            new_tokens: NewTokens {
-                count: targets.len(),
-                trained,
-                never_seen: targets.len() - trained,
-                occurrences,
-                norm_old: last.map_or(0.0, |norms| norms.norm_old),
-                norm_new: last.map_or(0.0, |norms| norms.norm_new),
-                stages: stages.collect(),
-                loss_jump: loss_jump(evaluations),
-            },
+            count: targets.len(),
+            trained,
+            never_seen: targets.len() - trained,
+            occurrences,
+            norm_old: last.map_or(0.0, |norms| norms.norm_old),
+            norm_new: last.map_or(0.0, |norms| norms.norm_new),
+            stages: stages.collect(),
+            loss_jump: loss_jump(evaluations),
         }
     }
 }

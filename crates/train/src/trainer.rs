@@ -10,6 +10,7 @@ use palimpsest_store::Fence;
 
 use crate::checkpoint::{self, Checkpoint, Identity, State, TokenizerFiles, Writer};
 use crate::control::{Control, Event, Outcome, Phase, PlannedStage, Progress};
+use crate::dataset_loss::DatasetLosses;
 use crate::error::{Error, Result};
 use crate::evaluate::Evaluator;
 use crate::fingerprint::Fingerprint;
@@ -133,7 +134,7 @@ impl<'a> Trainer<'a> {
             events,
             model,
             optimizer,
-            writer: Writer::new(identity, resumed),
+            writer: Writer::new(identity, resumed)?,
             last_checkpoint: (state.step, Instant::now()),
             state,
             stall: 0.0,
@@ -197,7 +198,7 @@ impl<'a> Trainer<'a> {
                 forward: forward.clone(),
                 device: self.context.device,
             };
-            let record = take_step(
+            let (record, losses) = take_step(
                 &context,
                 &mut self.model,
                 &mut self.optimizer,
@@ -205,6 +206,8 @@ impl<'a> Trainer<'a> {
                 self.state.stage_step,
                 self.state.step + 1,
             )?;
+            self.state.losses.resize(self.stages.len(), DatasetLosses::default());
+            self.state.losses[index].add(&losses);
             self.take_in(record, report)?;
             self.evaluator.measure(&self.model, Moment::Interval, self.state.step, Some(&stage.name), report)?;
             self.poll_checkpoint(report)?;
@@ -258,8 +261,10 @@ impl<'a> Trainer<'a> {
     /// Begins to write a checkpoint of the present state, unless there is one already.
     fn begin_checkpoint(&mut self, report: &mut dyn FnMut(Event)) -> Result<()> {
         let began = Instant::now();
+        self.fence.check()?;
         let before = self.writer.begin(&self.model, &self.optimizer.state(), &self.state)?;
         self.last_checkpoint = (self.state.step, began);
+        self.write_telemetry(None)?;
         self.stall += began.elapsed().as_secs_f64();
         tell_committed(before, report);
         Ok(())

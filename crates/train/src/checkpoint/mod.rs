@@ -22,6 +22,7 @@ use tch::{Device, Kind, Tensor};
 pub(crate) use self::folders::newest;
 pub(crate) use self::snapshot::digests;
 pub(crate) use self::writer::{Identity, TokenizerFiles, Writer};
+use crate::dataset_loss::DatasetLosses;
 use crate::error::Result;
 use crate::fingerprint::Fingerprint;
 use crate::optimizer::Moments;
@@ -45,6 +46,9 @@ pub(crate) struct State {
     pub(crate) totals: Totals,
     /// The norms of the embedding's new rows and of the old ones, after each stage.
     pub(crate) rows: Vec<crate::telemetry::RowNorms>,
+    /// The training loss of each dataset, stage by stage.
+    #[serde(default)]
+    pub(crate) losses: Vec<DatasetLosses>,
     /// What made the job's numerics differ from those of one that was never stopped.
     #[serde(default)]
     pub(crate) warnings: Vec<String>,

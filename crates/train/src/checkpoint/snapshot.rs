@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use palimpsest_model::Decoder;
-use palimpsest_store::{Location, list, publish_folder, sha256_file, staging_folder, write_atomically};
+use palimpsest_store::{Location, list, publish_folder, sha256_file, staging_folder_of_attempt, write_atomically};
 use tch::{Device, Tensor};
 
 use super::folders::{folder_of, prune};
@@ -44,7 +44,7 @@ impl Snapshot {
     /// Writes a checkpoint, then deletes the oldest that are no longer kept.
     pub(super) fn commit(&self, identity: &mut Identity) -> Result<()> {
         let folder = folder_of(&identity.root, self.state.step);
-        let staging = staging_folder(&folder)?;
+        let staging = staging_folder_of_attempt(&folder, identity.fence.attempt())?;
         let written = self.write_files(&staging, identity).and_then(|()| {
             identity.fence.check()?;
             // One of the same step is of an attempt before this one, or damaged.
@@ -53,6 +53,8 @@ impl Snapshot {
         if written.is_err() {
             // What is left of it would only take room; its own failure is reported, not that of the clearing.
             let _ = std::fs::remove_dir_all(&staging);
+            // A newer attempt clears up what this one was writing: that it is over is the cause of what failed then.
+            identity.fence.check()?;
         }
         written?;
         prune(&identity.root, self.state.step, identity.keep, &identity.fence)

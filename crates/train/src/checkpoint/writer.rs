@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use palimpsest_model::Decoder;
-use palimpsest_store::Fence;
+use palimpsest_store::{Fence, remove_abandoned};
 use palimpsest_vocab::Tokenizer;
 
 use super::State;
@@ -76,7 +76,8 @@ pub(crate) struct Writer {
 
 impl Writer {
     /// Starts the thread. `newest` is the step of the checkpoint that the job goes on from.
-    pub(crate) fn new(mut identity: Identity, newest: Option<u64>) -> Self {
+    pub(crate) fn new(mut identity: Identity, newest: Option<u64>) -> Result<Self> {
+        remove_abandoned(&identity.root, "step-")?;
         let (snapshots, to_write) = channel::<Snapshot>();
         let (written, done) = channel();
         thread::spawn(move || {
@@ -87,7 +88,7 @@ impl Writer {
                 }
             }
         });
-        Self { snapshots, done, spare: None, is_writing: false, newest }
+        Ok(Self { snapshots, done, spare: None, is_writing: false, newest })
     }
 
     /// Begins to write a checkpoint of this state, unless there is one. Waits for the one before, whose step is returned

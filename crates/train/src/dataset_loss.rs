@@ -1,0 +1,55 @@
+//! The training loss of each dataset in each stage.
+
+use palimpsest_corpus::{IGNORED, Sequence};
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor};
+
+use crate::error::Result;
+
+/// Sums over the target tokens of one dataset.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct LossOfDataset {
+    pub(crate) sum: f64,
+    pub(crate) targets: u64,
+}
+
+/// The loss of each of the plan's datasets, by its index, over some steps.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct DatasetLosses(pub(crate) Vec<LossOfDataset>);
+
+impl DatasetLosses {
+    /// Counts a batch whose rows are `sequences`, `width` positions wide. `losses`: [rows * width], 0 without a target.
+    pub(crate) fn count(&mut self, sequences: &[Sequence<'_>], width: usize, losses: &Tensor) -> Result<()> {
+        let losses = Vec::<f64>::try_from(losses.f_to_kind(Kind::Double)?.f_to_device(Device::Cpu)?)?;
+        for (sequence, row) in sequences.iter().zip(losses.chunks(width.max(1))) {
+            let mut start = 0;
+            for (origin, length) in sequence.origins().zip(sequence.segments) {
+                let piece = start..start + *length as usize;
+                let labels = &sequence.labels[piece.clone()];
+                let part = LossOfDataset {
+                    sum: row[piece.clone()].iter().sum(),
+                    targets: labels.iter().filter(|label| **label != IGNORED).count() as u64,
+                };
+                self.add_to(origin.dataset as usize, part);
+                start = piece.end;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds the sums of other steps.
+    pub(crate) fn add(&mut self, other: &Self) {
+        for (dataset, part) in other.0.iter().enumerate() {
+            self.add_to(dataset, *part);
+        }
+    }
+
+    fn add_to(&mut self, dataset: usize, part: LossOfDataset) {
+        if self.0.len() <= dataset {
+            self.0.resize(dataset + 1, LossOfDataset::default());
+        }
+        let LossOfDataset { sum, targets } = &mut self.0[dataset];
+        *sum += part.sum;
+        *targets += part.targets;
+    }
+}

@@ -1,0 +1,89 @@
+/* Preloaded into a run: kills a process at its k-th fsync, so that every durable write is interrupted once before the
+ * rename that follows it and once after.
+ *
+ * KILL_ROLE  a word of the command line of the processes that count: "rank", "agent"
+ * KILL_PLAN  a folder of files 0, 1, 2, ...: each process that counts takes the next of them, by making it vanish; it
+ *            holds how many fsyncs are survived, and whether to take the agent and the command line along ("all").
+ *            A process that comes to its end writes their number to the file "syncs" there.
+ */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static long due = -1;
+static long syncs = 0;
+static int takes_all = 0;
+
+static int counts(void) {
+  char line[4096];
+  const char* role = getenv("KILL_ROLE");
+  FILE* file = fopen("/proc/self/cmdline", "r");
+  if (role == NULL || file == NULL) return 0;
+  size_t length = fread(line, 1, sizeof line - 1, file);
+  fclose(file);
+  line[length] = 0;
+  for (size_t at = 0; at < length; at += strlen(line + at) + 1) {
+    if (strcmp(line + at, role) == 0) return 1;
+  }
+  return 0;
+}
+
+__attribute__((constructor)) static void take_turn(void) {
+  const char* plan = getenv("KILL_PLAN");
+  if (plan == NULL || !counts()) return;
+  for (int turn = 0; turn < 1000; ++turn) {
+    char path[4096], taken[4200], how[16] = "";
+    snprintf(path, sizeof path, "%s/%d", plan, turn);
+    snprintf(taken, sizeof taken, "%s.%d", path, (int)getpid());
+    if (rename(path, taken) != 0) continue;
+    FILE* file = fopen(taken, "r");
+    if (file != NULL && fscanf(file, "%ld %15s", &due, how) < 1) due = -1;
+    if (file != NULL) fclose(file);
+    takes_all = strcmp(how, "all") == 0;
+    return;
+  }
+}
+
+__attribute__((destructor)) static void tell(void) {
+  char path[4096];
+  const char* plan = getenv("KILL_PLAN");
+  if (plan == NULL || !counts()) return;
+  snprintf(path, sizeof path, "%s/syncs", plan);
+  FILE* file = fopen(path, "w");
+  if (file == NULL) return;
+  fprintf(file, "%ld\n", syncs);
+  fclose(file);
+}
+
+static pid_t parent_of(pid_t process) {
+  char path[64];
+  int parent = 0;
+  snprintf(path, sizeof path, "/proc/%d/stat", (int)process);
+  FILE* file = fopen(path, "r");
+  if (file == NULL) return 0;
+  if (fscanf(file, "%*d %*s %*c %d", &parent) != 1) parent = 0;
+  fclose(file);
+  return parent;
+}
+
+int fsync(int fd) {
+  static int (*real)(int) = NULL;
+  if (real == NULL) real = (int (*)(int))dlsym(RTLD_NEXT, "fsync");
+  __sync_fetch_and_add(&syncs, 1);
+  if (due >= 0 && __sync_fetch_and_sub(&due, 1) == 0) {
+    if (takes_all) {
+      pid_t agent = getppid();
+      pid_t command_line = parent_of(agent);
+      if (command_line > 1) kill(command_line, SIGKILL);
+      if (agent > 1) kill(agent, SIGKILL);
+    }
+    kill(getpid(), SIGKILL);
+    pause();
+  }
+  return real(fd);
+}

@@ -1,0 +1,171 @@
+//! A rank of an older attempt that is stopped, and woken after a newer attempt has gone on, does no harm.
+
+#![allow(clippy::panic, clippy::unwrap_used)]
+
+use std::io::{BufRead, BufReader, Lines, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use serde_json::{Value, json};
+
+/// A rank process, told what to run on its standard input as an agent would.
+struct Rank {
+    child: Child,
+    _stdin: ChildStdin,
+    events: Lines<BufReader<ChildStdout>>,
+}
+
+impl Rank {
+    fn start(folder: &Path, attempt: u64, interval: u64) -> Self {
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/corpora/en/recipes.jsonl");
+        let job = json!({
+            "apiVersion": "palimpsest.dev/v1alpha1", "kind": "TrainingJob", "metadata": {"name": "fenced"},
+            "spec": {
+                "model": {"architecture": {
+                    "model_type": "llama", "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1,
+                    "num_attention_heads": 2, "max_position_embeddings": 64, "tie_word_embeddings": true,
+                }},
+                "tokenizer": {"learn": {"vocabularySize": 400, "from": ["recipes"]}},
+                "data": {"sequenceLength": 64, "datasets": [{"name": "recipes", "uri": format!("file://{}", corpus.display())}]},
+                "stages": [{
+                    "name": "only", "buckets": 1, "mixture": [{"dataset": "recipes", "weight": 1}],
+                    "budget": {"steps": 300}, "maxRepeats": 100, "batch": {"sequences": 2, "microBatch": 2},
+                }],
+                "checkpoint": {"intervalSteps": interval, "keep": 2},
+                "output": {"uri": format!("file://{}/model", folder.display())},
+            },
+        });
+        let request = json!({"run": {
+            "job": job, "jobFolder": "/", "mounts": {}, "attempt": attempt, "rank": 0, "world": 1, "threads": 1,
+            "device": "cpu",
+        }});
+        let mut child = Command::new(env!("CARGO_BIN_EXE_palimpsest-worker"))
+            .arg("rank")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        writeln!(stdin, "{request}").unwrap();
+        let events = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { child, _stdin: stdin, events }
+    }
+
+    /// Reads events until one is as wanted; panics where the rank ends before.
+    fn until(&mut self, is_wanted: impl Fn(&Value) -> bool) -> Value {
+        for line in self.events.by_ref() {
+            let event: Value = serde_json::from_str(&line.unwrap()).unwrap();
+            if is_wanted(&event) {
+                return event;
+            }
+            assert!(event["failed"].is_null(), "{event}");
+        }
+        panic!("the rank ended");
+    }
+
+    fn until_step(&mut self, step: u64) {
+        self.until(|event| event["progress"]["step"].as_u64().is_some_and(|there| there >= step));
+    }
+
+    /// Reads to the end, which must tell that the attempt is over.
+    fn is_superseded(&mut self) {
+        let end =
+            self.events.by_ref().map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap()).last().unwrap();
+        let message = end["failed"]["message"].as_str().unwrap_or_else(|| panic!("{end}"));
+        assert!(message.contains("attempt 1 is over: attempt 2 has been begun"), "{message}");
+        assert_eq!(end["failed"]["user"], false);
+        self.child.wait().unwrap();
+    }
+
+    /// Stops the process and waits until each of its threads has stopped: one may be waiting for the disk.
+    fn stop(&self) {
+        self.signal("STOP");
+        let tasks = format!("/proc/{}/task", self.child.id());
+        let is_stopped = |task: std::fs::DirEntry| {
+            let status = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+            status.rsplit(')').next().is_none_or(|rest| rest.trim_start().starts_with('T'))
+        };
+        while !std::fs::read_dir(&tasks).unwrap().all(|task| is_stopped(task.unwrap())) {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        assert!(
+            Command::new("kill").args([format!("-{name}"), self.child.id().to_string()]).status().unwrap().success()
+        );
+    }
+}
+
+impl Drop for Rank {
+    fn drop(&mut self) {
+        // One that is stopped would stay.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The bytes of every file of a folder by its path, but for TensorBoard's, of which each attempt has one of its own.
+fn contents(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.ends_with("tensorboard") {
+                continue;
+            }
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let bytes = std::fs::read(&path).unwrap();
+                found.push((path, bytes));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+fn is_unchanged(before: &[(PathBuf, Vec<u8>)], after: &[(PathBuf, Vec<u8>)]) {
+    let differing = |these: &[(PathBuf, Vec<u8>)], those: &[(PathBuf, Vec<u8>)]| -> Vec<PathBuf> {
+        these.iter().filter(|file| !those.contains(file)).map(|(path, _)| path.clone()).collect()
+    };
+    let (gone, new) = (differing(before, after), differing(after, before));
+    assert!(gone.is_empty() && new.is_empty(), "the stale attempt has changed {gone:?} {new:?}");
+}
+
+#[test]
+fn a_rank_that_wakes_among_a_newer_attempts_checkpoints_leaves_them_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut stale = Rank::start(folder.path(), 1, 20);
+    stale.until_step(45);
+    stale.stop();
+    let mut newer = Rank::start(folder.path(), 2, 20);
+    newer.until_step(150);
+    newer.stop();
+    let checkpoints = folder.path().join("checkpoints");
+    let before = contents(&checkpoints);
+    stale.signal("CONT");
+    stale.is_superseded();
+    is_unchanged(&before, &contents(&checkpoints));
+    newer.signal("CONT");
+    newer.until(|event| event["finished"]["outcome"] == "succeeded");
+    let steps = std::fs::read_to_string(folder.path().join("metrics.jsonl")).unwrap().lines().count();
+    assert_eq!(steps, 300, "one line a step");
+}
+
+#[test]
+fn a_rank_that_wakes_after_a_newer_attempt_has_published_publishes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    // No checkpoint between the first and the last: its end is where the stale rank gets to.
+    let mut stale = Rank::start(folder.path(), 1, 1000);
+    stale.until_step(45);
+    stale.stop();
+    let mut newer = Rank::start(folder.path(), 2, 1000);
+    newer.until(|event| event["finished"]["outcome"] == "succeeded");
+    let before = contents(folder.path());
+    stale.signal("CONT");
+    stale.is_superseded();
+    is_unchanged(&before, &contents(folder.path()));
+}
