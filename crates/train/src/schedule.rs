@@ -45,8 +45,33 @@ fn cosine(x: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use palimpsest_api::{Decimal, Schedule, ScheduleKind};
+    use serde::Deserialize;
 
     use super::*;
+
+    /// A schedule of PyTorch's or transformers', as `tests/parity/schedules.py` wrote it.
+    #[derive(Deserialize)]
+    struct Reference {
+        name: String,
+        schedule: Schedule,
+        peak: f64,
+        steps: u64,
+        from: u64,
+        rates: Vec<f64>,
+    }
+
+    #[test]
+    fn rates_are_pytorchs_and_transformers() {
+        let references: Vec<Reference> = serde_json::from_str(include_str!("schedule_reference.json")).unwrap();
+        assert_eq!(references.len(), 7);
+        for Reference { name, schedule, peak, steps, from, rates } in references {
+            assert_eq!(rates.len() as u64, steps - from);
+            for (step, theirs) in (from..).zip(rates) {
+                let ours = learning_rate(&schedule, peak, step, steps);
+                assert!((ours / theirs - 1.0).abs() < 1e-12, "{name}: step {step}: {ours}, not {theirs}");
+            }
+        }
+    }
 
     fn mk_schedule(kind: ScheduleKind) -> Schedule {
         Schedule { kind, warmup_steps: 4, minimum_ratio: Decimal::parse("0.1").unwrap(), ..Schedule::default() }
