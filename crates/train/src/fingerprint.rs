@@ -49,4 +49,33 @@ impl Fingerprint {
         let differing = fields.iter().filter(|(_, ours, theirs)| ours != theirs);
         differing.map(|(name, ours, theirs)| format!("{name} {theirs} before, {ours} now")).collect()
     }
+
+    /// A warning where BFloat16 runs on a CPU that has no instructions for it.
+    pub(crate) fn emulation(&self, cpu_has_bfloat16: bool) -> Option<String> {
+        let is_emulated = self.precision == "BFloat16" && self.device == "cpu" && !cpu_has_bfloat16;
+        is_emulated.then(|| {
+            format!(
+                "BFloat16 is emulated on this CPU ({}), many times slower than Float32; set precision to Float32 or run \
+                 where there is AVX-512 BF16 or a GPU",
+                self.instruction_set
+            )
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::{Device, Kind};
+
+    use super::Fingerprint;
+
+    #[test]
+    fn emulated_bfloat16_is_warned_of() {
+        let is_warned = |kind, has| Fingerprint::new(kind, Device::Cpu, 1).unwrap().emulation(has).is_some();
+        assert!(is_warned(Kind::BFloat16, false));
+        assert!(!is_warned(Kind::BFloat16, true) && !is_warned(Kind::Float, false));
+        let mut on_gpu = Fingerprint::new(Kind::BFloat16, Device::Cpu, 1).unwrap();
+        on_gpu.device = "cuda".to_owned();
+        assert_eq!(on_gpu.emulation(false), None);
+    }
 }

@@ -80,6 +80,10 @@ impl<'a> Trainer<'a> {
         let recorded = found.as_ref().map(|found| found.manifest.fingerprint.precision.as_str());
         let kinds = setup::kinds(job.spec.precision, context.device, recorded);
         let fingerprint = Fingerprint::new(kinds.compute, context.device, context.threads)?;
+        tracing::info!(instruction_set = fingerprint.instruction_set, precision = fingerprint.precision, "computing");
+        if let Some(warning) = fingerprint.emulation(palimpsest_torch::cpu_has_bfloat16()) {
+            report(Event::Warning(warning));
+        }
         let Base { model, moments } = match &found {
             Some(found) => {
                 Base { model: found.model(context.device, kinds.masters)?, moments: Some(found.optimizer()?) }
