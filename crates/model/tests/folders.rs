@@ -181,6 +181,30 @@ fn shards_are_read_by_their_index() {
 }
 
 #[test]
+fn shards_are_written_with_their_index() {
+    let model = mk_model(false);
+    let folder = tempfile::tempdir().unwrap();
+    model.save_in_shards(folder.path(), Kind::Float, 4000).unwrap();
+    assert!(!folder.path().join("model.safetensors").exists());
+    let index = read_json(&folder.path().join("model.safetensors.index.json"));
+    let weight_map = index["weight_map"].as_object().unwrap();
+    let files: std::collections::BTreeSet<&str> = weight_map.values().map(|file| file.as_str().unwrap()).collect();
+    let count = files.len();
+    assert!(count > 2 && weight_map.len() == model.parameters().len());
+    let mut elements = 0;
+    for (number, file) in (1..).zip(files) {
+        assert_eq!(file, format!("model-{number:05}-of-{count:05}.safetensors"));
+        let tensors = read_tensors(&folder.path().join(file)).unwrap();
+        let in_shard: usize = tensors.iter().map(|(_, tensor)| tensor.numel()).sum();
+        assert!(in_shard * 4 <= 4000, "{file} holds {in_shard} numbers");
+        elements += in_shard;
+    }
+    assert_eq!(index["metadata"], json!({"total_parameters": elements, "total_size": 4 * elements}));
+    let again = Decoder::open(folder.path(), Device::Cpu, Kind::Float).unwrap();
+    assert!(model.parameters().iter().zip(again.parameters()).all(|(left, right)| left.tensor == right.tensor));
+}
+
+#[test]
 fn redundant_tensors_are_passed_over() {
     let folder = tempfile::tempdir().unwrap();
     mk_model(true).save(folder.path(), Kind::Float).unwrap();

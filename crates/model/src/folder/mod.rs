@@ -11,6 +11,3 @@ const SINGLE: &str = "model.safetensors";
 /// The file that says which shard holds which tensor.
 const INDEX: &str = "model.safetensors.index.json";
 const GENERATION_CONFIG: &str = "generation_config.json";
-
-#[cfg(test)]
-mod tests;

@@ -22,7 +22,8 @@ impl Decoder {
         self.save_in_shards(folder, kind, SHARD_BYTES)
     }
 
-    pub(super) fn save_in_shards(&self, folder: &Path, kind: Kind, shard_bytes: usize) -> Result<()> {
+    /// As [`Decoder::save`], in shards of at most `shard_bytes` (but for a tensor that is larger alone).
+    pub fn save_in_shards(&self, folder: &Path, kind: Kind, shard_bytes: usize) -> Result<()> {
         let Some(dtype) = dtype_name(kind) else {
             return Err(Error::Invalid(format!(
                 "weights cannot be written in {kind:?}; write them in Float, BFloat16 or Half"
