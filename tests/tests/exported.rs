@@ -8,17 +8,40 @@ use serde_json::Value;
 
 #[test]
 fn transformers_measures_and_generates_the_same() {
+    compare(SMALL_JOB, "Mix the flour with");
+}
+
+#[test]
+fn transformers_measures_and_generates_the_same_with_an_extended_vocabulary() {
+    let yaml = SMALL_JOB
+        .replace("  data:\n", "    extension: {vocabularySize: 800, learnFrom: [chinese]}\n  data:\n")
+        .replace(
+            "  stages:\n",
+            "      - {name: chinese, uri: \"file://CORPORA/zh/recipes.jsonl\", language: zh}\n  stages:\n",
+        )
+        .replace("[{dataset: recipes, weight: 3},", "[{dataset: recipes, weight: 3}, {dataset: chinese, weight: 3},");
+    compare(&yaml, "将鸡蛋打入碗中，");
+}
+
+/// Compares ours and theirs on the model that a job leaves.
+fn compare(yaml: &str, prompt: &str) {
     let Some(python) = parity_python() else { return };
     let folder = tempfile::tempdir().unwrap();
-    let job = write_job(folder.path(), SMALL_JOB);
+    let job = write_job(folder.path(), yaml);
     let output = folder.path().join("out");
     succeed(&["run", job.to_str().unwrap(), "--output", output.to_str().unwrap()]);
     let model = output.join("model");
     let text = folder.path().join("text.jsonl");
-    let lines = std::fs::read_to_string(repository().join("examples/corpora/en/recipes.jsonl")).unwrap();
-    std::fs::write(&text, lines.lines().take(40).map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+    let corpora = repository().join("examples/corpora");
+    let lines: String = ["en/recipes.jsonl", "zh/recipes.jsonl"]
+        .iter()
+        .flat_map(|name| {
+            let file = std::fs::read_to_string(corpora.join(name)).unwrap();
+            file.lines().take(20).map(|line| format!("{line}\n")).collect::<Vec<_>>()
+        })
+        .collect();
+    std::fs::write(&text, lines).unwrap();
 
-    let prompt = "Mix the flour with";
     let theirs = Command::new(python)
         .arg(repository().join("tests/parity/exported.py"))
         .args([&model, &text])
