@@ -3,7 +3,7 @@
 set -euo pipefail
 model=$1
 bin=$(dirname "$0")/../target/debug
-for prompt in "The captain looked at the sea and" "将鸡蛋打入碗中，"; do
+for prompt in "The captain looked at the sea and" "这个函数返回"; do
     echo
     "$bin/palimpsest" generate --model "$model" --prompt "$prompt" --max-new-tokens 40 --temperature 0.3 --top-k 50 --top-p 0.95 --seed 7
 done

@@ -1,5 +1,5 @@
 //! A job that is killed wherever it writes, and run on, leaves what an undisturbed one leaves, to the bit.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 use palimpsest_api::{ActivationCheckpointing, Attention, CarryOver, TrainingJob};
 use palimpsest_corpus::StageReader;
 use palimpsest_model::{Checkpointing, Decoder, ForwardOptions};
-use palimpsest_prepare::PreparedJob;
+use palimpsest_prepare::{PreparedJob, check_warm_up};
 use palimpsest_store::Fence;
 
 use crate::checkpoint::{self, Checkpoint, Identity, State, TokenizerFiles, Writer};
@@ -65,7 +65,7 @@ impl<'a> Trainer<'a> {
         let readers: Vec<StageReader> =
             (0..plan.stages.len()).map(|stage| plan.reader(stage)).collect::<Result<_, _>>()?;
         let stages = planned_stages(prepared);
-        check_warm_up(job, &stages)?;
+        check_warm_up(&job.spec.stages, stages.iter().map(|stage| stage.steps))?;
         report(Event::Planned {
             steps: stages.iter().map(|stage| stage.steps).sum(),
             tokens: stages.iter().map(|stage| stage.tokens).sum(),
@@ -394,20 +394,6 @@ fn planned_stages(prepared: &PreparedJob) -> Vec<PlannedStage> {
 
 fn seconds_since_1970() -> f64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
-}
-
-fn check_warm_up(job: &TrainingJob, stages: &[PlannedStage]) -> Result<()> {
-    for (index, (stage, planned)) in job.spec.stages.iter().zip(stages).enumerate() {
-        let needed = stage.schedule.warmup_steps + stage.schedule.decay_steps.unwrap_or(0);
-        if needed > planned.steps {
-            return Err(Error::User(format!(
-                "spec.stages[{index}].schedule: {needed} steps of warm-up and decay do not fit into the stage's {} steps; \
-                 lower them or raise the budget",
-                planned.steps
-            )));
-        }
-    }
-    Ok(())
 }
 
 fn checkpointing(job: &TrainingJob) -> Checkpointing {
