@@ -38,12 +38,19 @@ SMALL = dict(
 )
 LLAMA3 = dict(rope_type="llama3", rope_theta=500000.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
               original_max_position_embeddings=32)
+# Rows are longer than the original context of 16, prompts shorter: continuations cross it.
+LONG = dict(rope_type="longrope", rope_theta=10000.0, original_max_position_embeddings=16,
+            short_factor=[1 + i / 16 for i in range(8)], long_factor=[2 + i for i in range(8)])
 CASES = {
     "mha": dict(),
     "gqa-tied": dict(num_attention_heads=8, num_key_value_heads=2, tie_word_embeddings=True, pad_token_id=5),
     "head-dim": dict(hidden_size=48, head_dim=20, num_key_value_heads=2),
     "llama3-rope": dict(rope_parameters=LLAMA3, num_key_value_heads=2),
     "linear-rope": dict(rope_parameters=dict(rope_type="linear", factor=2.5, rope_theta=10000.0)),
+    "dynamic-rope": dict(rope_parameters=dict(rope_type="dynamic", factor=8.0, rope_theta=10000.0), max_position_embeddings=16),
+    "yarn-rope": dict(rope_parameters=dict(rope_type="yarn", factor=16.0, rope_theta=10000.0, beta_fast=4,
+                                           original_max_position_embeddings=16)),
+    "long-rope": dict(rope_parameters=LONG),
     "biases": dict(attention_bias=True, mlp_bias=True, num_key_value_heads=2, pad_token_id=-1),
     "mistral": dict(num_key_value_heads=2, sliding_window=None),
     "bfloat16": dict(tie_word_embeddings=True),
@@ -120,8 +127,10 @@ def reference(model, ids, is_small):
     with torch.no_grad():
         out["prompt"] = ids[:1, :8].clone()
         out["greedy"], out["greedy.margins"] = greedy(model, out["prompt"])
+        # Dynamic frequencies stay those of the longest pass so far until a short one comes.
+        model(out["prompt"])
+    out.update({f"packed.gradient.{name}": g.float() for name, g in packed.items()})
     if is_small:
-        out.update({f"packed.gradient.{name}": g for name, g in packed.items()})
         coarse = copy.deepcopy(model).bfloat16()
         # The cast took the rotary frequencies along, which a model loaded in bfloat16 keeps in float32.
         coarse.model.rotary_emb.inv_freq = model.model.rotary_emb.inv_freq

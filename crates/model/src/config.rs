@@ -100,7 +100,7 @@ impl Config {
             return Err(fields.error("head_dim", format!("{head_dim} is odd; rotary embedding pairs its halves")));
         }
         let max_position_embeddings = fields.optional_size("max_position_embeddings")?.unwrap_or(2048);
-        let (rope_theta, rope_scaling) = rope::read(&fields, max_position_embeddings)?;
+        let (rope_theta, rope_scaling) = rope::read(&fields, max_position_embeddings, head_dim)?;
         Ok(Self {
             model_type,
             vocab_size: fields.size("vocab_size")?,
@@ -123,6 +123,14 @@ impl Config {
             pad_token_id: fields.ids("pad_token_id")?.first().copied(),
             fields: map.clone(),
         })
+    }
+
+    /// The longest context that the model can be asked about: dynamic scaling stretches the one that it was made for.
+    pub fn context(&self) -> i64 {
+        match self.rope_scaling {
+            RopeScaling::Dynamic { factor } => (self.max_position_embeddings as f64 * factor.max(1.0)) as i64,
+            _ => self.max_position_embeddings,
+        }
     }
 
     /// The fields to write: those that were read, with ours brought up to date and `dtype` naming the weights' type

@@ -10,7 +10,7 @@ use crate::decoder::Decoder;
 use crate::group::check_trainable;
 use crate::layer::{self, Context, Saved};
 use crate::loss::{self, LossSum};
-use crate::rope::Angles;
+use crate::rope::{self, Angles};
 use crate::weights::Weights;
 use crate::{Error, Result};
 
@@ -139,7 +139,10 @@ impl Decoder {
     }
 
     fn angles_for(&self, batch: &Batch, compute: Kind) -> Result<Turns> {
-        let (_, positions) = batch.input_ids.size2()?;
+        let positions = match rope::depends_on_length(&self.config) {
+            true => batch.positions.f_max()?.f_int64_value(&[])? + 1,
+            false => batch.input_ids.size2()?.1,
+        };
         let angles = self.angles.angles(&self.config, positions, compute, batch.input_ids.device());
         Ok(Turns { angles, positions: batch.positions.f_view([-1])? })
     }

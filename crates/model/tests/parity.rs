@@ -12,17 +12,14 @@ use tch::{Device, Kind, Tensor};
 
 /// Logits within 1e-4, the loss within 1e-5, every gradient within 1e-4.
 fn check(case: &Case, model: &Decoder, packed: bool) {
-    // Documents that begin in mid-sentence upset a real model: even float32 and float64 of one program differ by 1e-4 then.
-    let logit_tolerance = if packed && support::REAL.contains(&case.name.as_str()) { 3e-4 } else { 1e-4 };
     let (batch, prefix) = if packed { (case.packed(), "packed.") } else { (case.plain(), "") };
-    let (logits, loss, gradients) = run(model, &batch, &options(Kind::Float));
+    let (logits, loss, gradients) = run(model, &batch, &options(model.kind()));
     let logit_difference = largest_difference(&logits, case.get(&format!("{prefix}logits")));
     let expected = case.number(&format!("{prefix}loss"));
     let loss_difference = (loss / expected - 1.0).abs();
-    assert!(logit_difference < logit_tolerance, "{}: {prefix}logits differ by {logit_difference:e}", case.name);
+    assert!(logit_difference < 1e-4, "{}: {prefix}logits differ by {logit_difference:e}", case.name);
     assert!(loss_difference < 1e-5, "{}: {prefix}loss is {loss}, not {expected}", case.name);
-    let theirs = case.gradients(&format!("{prefix}gradient."));
-    let (worst, name) = if theirs.is_empty() { (0.0, String::new()) } else { worst_gradient(&gradients, &theirs) };
+    let (worst, name) = worst_gradient(&gradients, &case.gradients(&format!("{prefix}gradient.")));
     assert!(worst < 1e-4, "{}: {prefix}gradient of {name} differs by {worst:e}", case.name);
     println!(
         "{}: {prefix}logits {logit_difference:.1e}, loss {loss_difference:.1e}, worst gradient {worst:.1e} ({name})",
@@ -44,9 +41,10 @@ fn logits_loss_and_gradients_are_transformers() {
 fn real_models_are_transformers() {
     let Some(references) = references() else { return };
     for case in support::REAL.iter().filter_map(|name| references.case(name)) {
-        let model = case.open(Kind::Float);
-        check(&case, &model, false);
-        check(&case, &model, true);
+        check(&case, &case.open(Kind::Float), false);
+        // Documents that begin in mid-sentence upset a real model: float32 and float64 of one program differ by 1e-4 then, so
+        // that only float64 can be compared.
+        check(&case, &case.open(Kind::Double), true);
     }
 }
 
@@ -158,7 +156,9 @@ fn what_we_save_loads_in_transformers() {
     for name in support::CASES.iter().chain(&["stories260k"]) {
         let Some(case) = references.case(name) else { continue };
         let target = folder.path().join(name);
-        case.open(Kind::Float).save(&target, Kind::Float).unwrap();
+        let shard_bytes = if *name == "mha" { 200_000 } else { 5_000_000_000 };
+        case.open(Kind::Float).save_in_shards(&target, Kind::Float, shard_bytes).unwrap();
+        assert_eq!(target.join("model.safetensors").exists(), *name != "mha");
         palimpsest_model::write_tensors(
             &target.join("expected.safetensors"),
             &[("input_ids", case.get("input_ids")), ("logits", case.get("logits"))],

@@ -27,6 +27,37 @@ pub enum RopeScaling {
         /// The context first trained on.
         original_max_position_embeddings: i64,
     },
+    /// NTK-aware: beyond the model's context theta grows with the longest position, so that the slowest turn fits.
+    Dynamic {
+        /// How strongly theta grows.
+        factor: f64,
+    },
+    /// YaRN (<https://arxiv.org/abs/2309.00071>): slow turns are divided by a factor, fast ones kept, those between blended.
+    Yarn {
+        /// The factor.
+        factor: f64,
+        /// Multiplies cosines and sines.
+        attention_factor: f64,
+        /// Dimensions that turn more often than this over the original context are kept.
+        beta_fast: f64,
+        /// Dimensions that turn less often than this are divided.
+        beta_slow: f64,
+        /// The context first trained on.
+        original_max_position_embeddings: i64,
+        /// Whether the blend begins and ends at whole dimensions.
+        truncate: bool,
+    },
+    /// LongRoPE (<https://arxiv.org/abs/2402.13753>): each pair of dimensions is divided by a factor of its own.
+    LongRope {
+        /// The factors up to the original context.
+        short_factor: Vec<f64>,
+        /// The factors beyond it.
+        long_factor: Vec<f64>,
+        /// Multiplies cosines and sines.
+        attention_factor: f64,
+        /// The context first trained on.
+        original_max_position_embeddings: i64,
+    },
 }
 
 impl RopeScaling {
@@ -40,6 +71,30 @@ impl RopeScaling {
                 "factor": factor,
                 "low_freq_factor": low_freq_factor,
                 "high_freq_factor": high_freq_factor,
+                "original_max_position_embeddings": original_max_position_embeddings,
+            }),
+            Self::Dynamic { factor } => json!({"rope_type": "dynamic", "factor": factor}),
+            Self::Yarn {
+                factor,
+                attention_factor,
+                beta_fast,
+                beta_slow,
+                original_max_position_embeddings,
+                truncate,
+            } => json!({
+                "rope_type": "yarn",
+                "factor": factor,
+                "attention_factor": attention_factor,
+                "beta_fast": beta_fast,
+                "beta_slow": beta_slow,
+                "original_max_position_embeddings": original_max_position_embeddings,
+                "truncate": truncate,
+            }),
+            Self::LongRope { short_factor, long_factor, attention_factor, original_max_position_embeddings } => json!({
+                "rope_type": "longrope",
+                "short_factor": short_factor,
+                "long_factor": long_factor,
+                "attention_factor": attention_factor,
                 "original_max_position_embeddings": original_max_position_embeddings,
             }),
         }
@@ -56,8 +111,8 @@ impl RopeScaling {
     }
 }
 
-/// Reads theta and scaling; `context` stands in for a missing `original_max_position_embeddings`.
-pub(super) fn read(fields: &Fields, context: i64) -> Result<(f64, RopeScaling)> {
+/// Reads theta and scaling for heads of a width; `context` stands in for a missing `original_max_position_embeddings`.
+pub(super) fn read(fields: &Fields, context: i64, head_dim: i64) -> Result<(f64, RopeScaling)> {
     let nested_key = if fields.object("rope_parameters")?.is_some() { "rope_parameters" } else { "rope_scaling" };
     let theta = fields.number("rope_theta")?;
     let Some(map) = fields.object(nested_key)? else {
@@ -77,6 +132,12 @@ pub(super) fn read(fields: &Fields, context: i64) -> Result<(f64, RopeScaling)> 
         let value = nested.number(key)?.ok_or_else(|| nested.error(key, "is missing"))?;
         if value > 0.0 { Ok(value) } else { Err(nested.error(key, format!("{value} is not above 0"))) }
     };
+    let original = || -> Result<i64> {
+        match fields.optional_size("original_max_position_embeddings")? {
+            Some(original) => Ok(original),
+            None => Ok(nested.optional_size("original_max_position_embeddings")?.unwrap_or(context)),
+        }
+    };
     let scaling = match kind.as_deref() {
         None | Some("default") => RopeScaling::Default,
         Some("linear") => RopeScaling::Linear { factor: required("factor")? },
@@ -84,13 +145,58 @@ pub(super) fn read(fields: &Fields, context: i64) -> Result<(f64, RopeScaling)> 
             factor: required("factor")?,
             low_freq_factor: required("low_freq_factor")?,
             high_freq_factor: required("high_freq_factor")?,
-            original_max_position_embeddings: nested
-                .optional_size("original_max_position_embeddings")?
-                .unwrap_or(context),
+            original_max_position_embeddings: original()?,
         },
+        Some("dynamic") => RopeScaling::Dynamic { factor: required("factor")? },
+        Some("yarn") => yarn(&nested, context, original()?)?,
+        Some("longrope") => long_rope(&nested, context, original()?, head_dim)?,
         Some(other) => {
-            return Err(nested.error("rope_type", format!("{other} is not supported; default, linear and llama3 are")));
+            let known = "default, linear, dynamic, yarn, longrope and llama3 are";
+            return Err(nested.error("rope_type", format!("{other} is not supported; {known}")));
         }
     };
     Ok((theta, scaling))
+}
+
+/// The factor given, or how far the context exceeds the original one.
+fn factor(nested: &Fields, context: i64, original: i64) -> Result<f64> {
+    let factor = nested.number("factor")?.unwrap_or(context as f64 / original as f64);
+    if factor > 0.0 { Ok(factor) } else { Err(nested.error("factor", format!("{factor} is not above 0"))) }
+}
+
+fn yarn(nested: &Fields, context: i64, original: i64) -> Result<RopeScaling> {
+    let factor = factor(nested, context, original)?;
+    let scale = |by: f64| if factor <= 1.0 { 1.0 } else { 0.1 * by * factor.ln() + 1.0 };
+    let nonzero = |key: &str| nested.number(key).map(|number| number.filter(|value| *value != 0.0));
+    let attention_factor = match (nested.number("attention_factor")?, nonzero("mscale")?, nonzero("mscale_all_dim")?) {
+        (Some(given), ..) => given,
+        (None, Some(over), Some(under)) => scale(over) / scale(under),
+        _ => scale(1.0),
+    };
+    Ok(RopeScaling::Yarn {
+        factor,
+        attention_factor,
+        beta_fast: nonzero("beta_fast")?.unwrap_or(32.0),
+        beta_slow: nonzero("beta_slow")?.unwrap_or(1.0),
+        original_max_position_embeddings: original,
+        truncate: !nested.map.contains_key("truncate") || nested.flag("truncate")?,
+    })
+}
+
+fn long_rope(nested: &Fields, context: i64, original: i64, head_dim: i64) -> Result<RopeScaling> {
+    let factor = factor(nested, context, original)?;
+    let default = if factor <= 1.0 { 1.0 } else { (1.0 + factor.ln() / (original as f64).ln()).sqrt() };
+    let list = |key: &str| {
+        let numbers = nested.map.get(key).and_then(Value::as_array);
+        let numbers: Option<Vec<f64>> = numbers.and_then(|list| list.iter().map(Value::as_f64).collect());
+        let wanted = |list: &Vec<f64>| list.len() as i64 == head_dim / 2 && list.iter().all(|factor| *factor > 0.0);
+        let problem = || format!("is not a list of {} numbers above 0, one for each pair of dimensions", head_dim / 2);
+        numbers.filter(wanted).ok_or_else(|| nested.error(key, problem()))
+    };
+    Ok(RopeScaling::LongRope {
+        short_factor: list("short_factor")?,
+        long_factor: list("long_factor")?,
+        attention_factor: nested.number("attention_factor")?.unwrap_or(default),
+        original_max_position_embeddings: original,
+    })
 }

@@ -40,8 +40,8 @@ fn what_we_do_not_compute_is_refused_by_name() {
     );
     assert_eq!(refusal("hidden_act", json!("gelu")), "config.json: hidden_act: gelu is not supported; silu is");
     assert_eq!(
-        refusal("rope_scaling", json!({"type": "dynamic", "factor": 2.0})),
-        "config.json: rope_scaling: rope_type: dynamic is not supported; default, linear and llama3 are"
+        refusal("rope_scaling", json!({"type": "spiral", "factor": 2.0})),
+        "config.json: rope_scaling: rope_type: spiral is not supported; default, linear, dynamic, yarn, longrope and llama3 are"
     );
     assert_eq!(
         refusal("num_key_value_heads", json!(3)),
@@ -57,7 +57,9 @@ fn what_we_do_not_compute_is_refused_by_name() {
         ("tie_word_embeddings", json!("yes")),
         ("rms_norm_eps", json!("1e-5")),
         ("rope_parameters", json!({"rope_type": "linear"})),
-        ("rope_parameters", json!({"rope_type": "yarn", "factor": 2})),
+        ("rope_parameters", json!({"rope_type": "yarn", "factor": -2})),
+        ("rope_parameters", json!({"rope_type": "dynamic"})),
+        ("rope_parameters", json!({"rope_type": "longrope", "short_factor": [1, 1, 1, 1], "long_factor": [1]})),
         ("rope_parameters", json!([])),
         ("eos_token_id", json!("</s>")),
     ] {
@@ -90,6 +92,21 @@ fn both_spellings_of_rope_are_read_and_written() {
         assert_eq!(written["rope_scaling"]["rope_type"], json!("llama3"));
         let again = Config::from_json(&written, "again").unwrap();
         assert_eq!((again.rope_theta, again.rope_scaling), (config.rope_theta, config.rope_scaling));
+    }
+}
+
+#[test]
+fn every_scaling_is_written_as_it_was_read() {
+    let factors = json!([1.0, 1.5, 2.0, 2.5]);
+    for scaling in [
+        json!({"rope_type": "linear", "factor": 2.0}),
+        json!({"rope_type": "dynamic", "factor": 2.0}),
+        json!({"rope_type": "yarn", "factor": 4.0, "mscale": 0.7, "mscale_all_dim": 1.2, "truncate": false}),
+        json!({"rope_type": "longrope", "short_factor": factors, "long_factor": factors, "factor": 4.0}),
+    ] {
+        let read = Config::from_json(&with("rope_scaling", scaling), "read").unwrap();
+        let again = Config::from_json(&read.to_json("float32"), "again").unwrap();
+        assert_eq!(read.rope_scaling, again.rope_scaling);
     }
 }
 

@@ -56,7 +56,7 @@ pub fn generate(
     options: &GenerateOptions,
     mut on_token: impl FnMut(u32) -> ControlFlow<()>,
 ) -> Result<Vec<u32>> {
-    let context = decoder.config.max_position_embeddings;
+    let context = decoder.config.context();
     check(decoder, prompt, options)?;
     let mut sampler = Sampler::new(options);
     let mut cache = Cache::new(decoder, options.compute);
@@ -83,8 +83,8 @@ fn check(decoder: &Decoder, prompt: &[u32], options: &GenerateOptions) -> Result
     if let Some(id) = prompt.iter().find(|id| i64::from(**id) >= config.vocab_size) {
         return refuse(format!("the prompt holds id {id}, but the model's vocabulary has {} ids", config.vocab_size));
     }
-    if prompt.len() as i64 > config.max_position_embeddings {
-        let context = config.max_position_embeddings;
+    let context = config.context();
+    if prompt.len() as i64 > context {
         return refuse(format!("the prompt has {} ids, but the model's context holds {context}", prompt.len()));
     }
     let is_above_zero = |number: f64| number.is_finite() && number > 0.0;

@@ -12,8 +12,20 @@ use palimpsest_model::{Batch, Decoder, ForwardOptions, read_tensors};
 use tch::{Device, IndexOp, Kind, Tensor};
 
 /// The random models.
-pub(crate) const CASES: [&str; 9] =
-    ["mha", "gqa-tied", "head-dim", "llama3-rope", "linear-rope", "biases", "mistral", "bfloat16", "float16-sharded"];
+pub(crate) const CASES: [&str; 12] = [
+    "mha",
+    "gqa-tied",
+    "head-dim",
+    "llama3-rope",
+    "linear-rope",
+    "dynamic-rope",
+    "yarn-rope",
+    "long-rope",
+    "biases",
+    "mistral",
+    "bfloat16",
+    "float16-sharded",
+];
 
 /// The real models.
 pub(crate) const REAL: [&str; 2] = ["stories260k", "smollm2-135m"];
