@@ -117,7 +117,8 @@ fn frequencies(config: &Config, span: i64) -> Tensor {
         }
         RopeScaling::LongRope { short_factor, long_factor, original_max_position_embeddings, .. } => {
             let factors = if span > *original_max_position_embeddings { long_factor } else { short_factor };
-            plain / Tensor::from_slice(factors).to_kind(Kind::Float)
+            let wavelengths = Tensor::pow_scalar(config.rope_theta, &exponents);
+            (Tensor::from_slice(factors).to_kind(Kind::Float) * wavelengths).reciprocal()
         }
     }
 }
