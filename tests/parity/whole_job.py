@@ -112,10 +112,11 @@ with open(arguments.out, "w") as sink:
             slot for slot in slots
             if stage["trainable"] == "All" or slot[0] in embeddings and (embeddings_only or slot[2] == first_new)
         ]
-        exempt = lambda name: mutated != "decay" and ("Norms" in spec["noDecay"] and name.endswith("norm.weight")
+        exempt = lambda name: ("Norms" in spec["noDecay"] and name.endswith("norm.weight")
                                or "Embeddings" in spec["noDecay"] and name in embeddings)
+        decay = 0.0 if mutated == "decay" else float(spec["weightDecay"])
         groups = [
-            {"params": [s[4] for s in trained if not exempt(s[0])], "weight_decay": float(spec["weightDecay"])},
+            {"params": [s[4] for s in trained if not exempt(s[0])], "weight_decay": decay},
             {"params": [s[4] for s in trained if exempt(s[0])], "weight_decay": 0.0},
         ]
         old_state = optimizer.state if optimizer and stage["carryOver"] == "WeightsAndOptimizer" else {}
@@ -125,7 +126,7 @@ with open(arguments.out, "w") as sink:
         data, size, micro = list(sequences(index)), stage["batch"]["sequences"], stage["batch"]["microBatch"]
         for t in range(min(steps, arguments.steps - step)):
             batch = data[t * size:(t + 1) * size]
-            targets = sum(mutated == "normalizer" or label != -100 for row in batch for label in row["labels"])
+            targets = sum(label != -100 for row in batch for label in row["labels"])
             gradients = [torch.zeros_like(slot[4]) for slot in trained]
             total = 0.0
             for start in range(0, len(batch), micro):
@@ -134,6 +135,8 @@ with open(arguments.out, "w") as sink:
                     logits = model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False).logits
                 logits = logits if dtype == torch.float64 else logits.float()
                 loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum")
+                if mutated == "normalizer":  # the mean of the micro-batches' means
+                    loss = loss * targets / ((labels != -100).sum() * math.ceil(len(batch) / micro))
                 model.zero_grad()
                 (loss / targets).backward()
                 total += loss.item()

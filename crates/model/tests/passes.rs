@@ -104,11 +104,9 @@ fn a_document_that_sees_its_neighbour_is_noticed() {
 #[test]
 fn positions_decide_where_rows_attend_as_a_whole() {
     let model = mk_model(json!({}), Kind::Double);
-    let restarting = mk_batch().attending_to_whole_rows();
-    let mut running = mk_batch().attending_to_whole_rows();
-    running.input_ids = restarting.input_ids.shallow_clone();
-    running.labels = restarting.labels.shallow_clone();
-    running.positions = Batch::of_documents(&running.input_ids).positions;
+    let running = mk_batch().attending_to_whole_rows();
+    let mut restarting = mk_batch().attending_to_whole_rows();
+    restarting.positions = mk_batch().positions;
     let (one, _) = gradients(&model, &[&restarting], &double());
     let (other, _) = gradients(&model, &[&running], &double());
     assert!((one.sum / other.sum - 1.0).abs() > 1e-4);
