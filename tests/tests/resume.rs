@@ -57,6 +57,22 @@ fn the_same_job_twice_gives_the_same_bits_and_a_finished_run_changes_nothing() {
 }
 
 #[test]
+fn two_threads_give_the_same_bits_again() {
+    let folder = tempfile::tempdir().unwrap();
+    // Wide enough for libtorch to divide its work.
+    let job = write_job(folder.path(), &SMALL_JOB.replace("hidden_size: 32", "hidden_size: 128"));
+    let (first, second) = (folder.path().join("first"), folder.path().join("second"));
+    for output in [&first, &second] {
+        let mut command = palimpsest();
+        command.args(["run", job.to_str().unwrap(), "--threads", "2", "--output", output.to_str().unwrap()]);
+        assert!(command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success());
+    }
+    assert_eq!(read_json(&first.join("summary.json"))["threads"], 2);
+    assert!(weights(&first) == weights(&second));
+    assert_eq!(losses(&first), losses(&second));
+}
+
+#[test]
 fn a_run_killed_in_the_middle_goes_on_to_the_same_bits() {
     let folder = tempfile::tempdir().unwrap();
     let job = write_job(folder.path(), SMALL_JOB);
