@@ -4,13 +4,14 @@
 export PALIMPSEST_CACHE ?= $(HOME)/.cache/palimpsest
 BIN := target/debug
 
-.PHONY: help setup build demo demo-control test lint clean-runs
+.PHONY: help setup build demo demo-control test cuda-check lint clean-runs
 
 help:
 	@echo "make setup         bring libtorch"
 	@echo "make demo          teach a small English model Chinese, with replay"
 	@echo "make demo-control  the same without English and without replay: watch it forget"
 	@echo "make test          everything that needs no GPU"
+	@echo "make cuda-check    link against libtorch_cuda"
 
 setup: .libtorch/lib/libtorch.so
 
@@ -39,6 +40,12 @@ test: lint build
 	scripts/parity-venv.sh
 	scripts/smollm2.sh
 	cargo test --workspace
+	scripts/cuda-check.sh
+
+# Links against the CUDA libraries of the same wheel; runs nothing on a GPU.
+cuda-check: build
+	scripts/parity-venv.sh
+	scripts/cuda-check.sh
 
 clean-runs:
 	rm -rf runs
