@@ -61,8 +61,14 @@ impl Evaluator<'_> {
         stage: Option<&str>,
         report: &mut dyn FnMut(Event),
     ) -> Result<()> {
+        // Asked after every step: the file is read only where something is due.
+        let due: Vec<&Evaluation> =
+            self.job.spec.evaluation.iter().filter(|evaluation| is_due(evaluation, moment, step)).collect();
+        if due.is_empty() {
+            return Ok(());
+        }
         let recorded = self.records.records()?;
-        for evaluation in &self.job.spec.evaluation {
+        for evaluation in due {
             let Some(bits) = &evaluation.bits_per_byte else { continue };
             let is_recorded = recorded.iter().any(|record| {
                 record.name == evaluation.name
@@ -70,7 +76,7 @@ impl Evaluator<'_> {
                     && record.step == step
                     && record.stage.as_deref() == stage
             });
-            if is_recorded || !is_due(evaluation, moment, step) {
+            if is_recorded {
                 continue;
             }
             let message = format!("measuring bits per byte of {}", evaluation.name);

@@ -86,7 +86,8 @@ pub(crate) fn take_step(
         tokens_per_second: tokens as f64 / seconds,
         seconds,
         checkpoint_seconds: 0.0,
-        clipped: clip.clipped,
+        // A step that was not taken used no gradient, scaled down or not.
+        clipped: clip.clipped && verdict != Verdict::Skip,
         skipped: verdict == Verdict::Skip,
     };
     Ok((record, by_dataset))
