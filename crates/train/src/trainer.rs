@@ -113,7 +113,7 @@ impl<'a> Trainer<'a> {
             job: digest.clone(),
             plan: plan.digest.clone(),
             fingerprint: fingerprint.clone(),
-            tokenizer: TokenizerFiles::Unwritten(prepared.tokenizer.clone()),
+            tokenizer: TokenizerFiles::Unwritten(Box::new(prepared.tokenizer.clone())),
         };
 
         let (model, optimizer, state) = match found {

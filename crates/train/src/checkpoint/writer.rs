@@ -34,7 +34,7 @@ pub(crate) struct Identity {
 /// A tokenizer's files, which are the same in every checkpoint: made once, then kept.
 #[derive(Debug)]
 pub(crate) enum TokenizerFiles {
-    Unwritten(Tokenizer),
+    Unwritten(Box<Tokenizer>),
     Kept(Vec<(PathBuf, Vec<u8>)>),
 }
 
