@@ -40,7 +40,10 @@ impl DatasetLosses {
     /// Adds the sums of other steps.
     pub(crate) fn add(&mut self, other: &Self) {
         for (dataset, part) in other.0.iter().enumerate() {
-            self.add_to(dataset, *part);
+            // One step's NaN would stay for ever, and JSON has none: the checkpoint's state could not be read back.
+            if part.sum.is_finite() {
+                self.add_to(dataset, *part);
+            }
         }
     }
 
