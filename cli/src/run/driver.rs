@@ -38,6 +38,7 @@ pub(super) async fn drive(config: Config, job_uid: &str, plan: control::RunPlan,
     let mut has_attached = false;
     while !run.coordinator.state().is_end() {
         let before = run.coordinator.state().clone();
+        let crashed_before = run.coordinator.crash_of().map(|(attempt, _)| attempt);
         let next_deadline = run.coordinator.next_deadline();
         let observation = tokio::select! {
             Some(heard) = heard.recv() => {
@@ -67,6 +68,12 @@ pub(super) async fn drive(config: Config, job_uid: &str, plan: control::RunPlan,
         let Some(observation) = observation else { continue };
         for command in run.coordinator.observe(run.began.elapsed(), observation) {
             run.send(command).await;
+        }
+        if let Some((attempt, message)) = run.coordinator.crash_of()
+            && Some(attempt) != crashed_before
+            && !run.coordinator.state().is_end()
+        {
+            display.warn(&format!("{message}; going on from the newest checkpoint"));
         }
         if *run.coordinator.state() != before {
             display.show_state(run.coordinator.state(), run.began.elapsed());

@@ -31,6 +31,8 @@ pub struct Coordinator {
     /// Crashes since a checkpoint was committed that was newer than any before.
     crashes: u32,
     restarts: u32,
+    /// Why the newest attempt that crashed did so.
+    crash: Option<(u64, String)>,
     step: u64,
     checkpoint: Option<u64>,
     /// Whether ranks have told that the output is published, and if so, whether it was there before.
@@ -68,6 +70,7 @@ impl Coordinator {
             started: now,
             crashes: 0,
             restarts: 0,
+            crash: None,
             step: 0,
             checkpoint: None,
             success: None,
@@ -89,6 +92,11 @@ impl Coordinator {
     /// How often the whole was started anew after a crash.
     pub fn restarts(&self) -> u32 {
         self.restarts
+    }
+
+    /// The newest attempt that crashed, and why.
+    pub fn crash_of(&self) -> Option<(u64, &str)> {
+        self.crash.as_ref().map(|(attempt, message)| (*attempt, message.as_str()))
     }
 
     /// The newest step that was reported.
@@ -253,6 +261,7 @@ impl Coordinator {
             return;
         }
         self.crashes += 1;
+        self.crash = Some((self.attempt, message.clone()));
         if self.crashes > self.config.backoff_limit {
             let message = match self.config.backoff_limit {
                 0 => message,

@@ -40,9 +40,9 @@ impl Display {
     /// Shows that the run stands elsewhere, `now` after it began.
     pub(super) fn show_state(&mut self, state: &State, now: Duration) {
         let line = match state {
-            State::BackingOff { until, message } => {
+            State::BackingOff { until, .. } => {
                 let seconds = until.saturating_sub(now).as_secs_f64().ceil();
-                format!("warning: {message}; going on from the newest checkpoint in {seconds} s")
+                format!("the next attempt begins in {seconds} s")
             }
             State::Draining { .. } => "stopping after a checkpoint; once more to stop at once".to_owned(),
             State::Aborting { .. } => "stopping".to_owned(),
