@@ -3,18 +3,12 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::Path;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use rustix::io::FdFlags;
 
 use crate::errors::UserError;
 
-/// How long the worker of a run that was killed may take to end.
-const ORPHAN_GRACE: Duration = Duration::from_secs(30);
-
-/// A folder that is ours, until this process and all that it started are gone.
+/// A folder that is ours, until this process is gone.
 #[derive(Debug)]
 pub(crate) struct Lock {
     _file: File,
@@ -23,8 +17,8 @@ pub(crate) struct Lock {
 impl Lock {
     /// Takes the folder, or says which process has it.
     ///
-    /// The lock belongs to the open file, which the worker's processes inherit: where this process is killed, the folder
-    /// is free only when the last of them has ended, and so nobody writes into it but one run.
+    /// The worker's processes do not inherit it: where this process is killed, the next one takes the folder, and the
+    /// worker with it.
     pub(crate) fn take(folder: &Path) -> Result<Self> {
         fs::create_dir_all(folder).map_err(|source| palimpsest_store::Error::io("create", folder, source))?;
         let path = folder.join(".lock");
@@ -35,25 +29,18 @@ impl Lock {
             .truncate(false)
             .open(&path)
             .map_err(|source| palimpsest_store::Error::io("open", &path, source))?;
-        let began = Instant::now();
-        loop {
-            match file.try_lock() {
-                Ok(()) => break,
-                Err(TryLockError::WouldBlock) => {
-                    let owner = owner(&mut file);
-                    if owner.as_deref().is_none_or(is_alive) || began.elapsed() > ORPHAN_GRACE {
-                        let process = owner.map_or("another process".to_owned(), |pid| format!("process {pid}"));
-                        let sentence = format!(
-                            "{} is in use by {process}; wait for it, stop it, or choose another folder with --output",
-                            folder.display()
-                        );
-                        return Err(UserError::new(sentence).into());
-                    }
-                    thread::sleep(Duration::from_millis(100));
-                }
-                Err(TryLockError::Error(error)) => {
-                    return Err(error).with_context(|| format!("cannot lock {}", path.display()));
-                }
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let process = owner(&mut file).map_or("another process".to_owned(), |pid| format!("process {pid}"));
+                let sentence = format!(
+                    "{} is in use by {process}; wait for it, stop it, or choose another folder with --output",
+                    folder.display()
+                );
+                return Err(UserError::new(sentence).into());
+            }
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("cannot lock {}", path.display()));
             }
         }
         let write = |file: &mut File| {
@@ -63,7 +50,6 @@ impl Lock {
             file.sync_data()
         };
         write(&mut file).map_err(|source| palimpsest_store::Error::io("write", &path, source))?;
-        rustix::io::fcntl_setfd(&file, FdFlags::empty()).with_context(|| format!("cannot lock {}", path.display()))?;
         Ok(Self { _file: file })
     }
 }
@@ -75,12 +61,6 @@ fn owner(file: &mut File) -> Option<String> {
     file.read_to_string(&mut text).ok()?;
     let pid = text.trim();
     (!pid.is_empty() && pid.bytes().all(|byte| byte.is_ascii_digit())).then(|| pid.to_owned())
-}
-
-fn is_alive(pid: &str) -> bool {
-    let status = fs::read_to_string(format!("/proc/{pid}/stat"));
-    // A zombie holds nothing.
-    status.is_ok_and(|status| !status.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z')))
 }
 
 #[cfg(test)]

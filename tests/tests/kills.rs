@@ -136,6 +136,20 @@ fn wait_for_step(child: &mut Child, output: &Path, step: usize) {
     }
 }
 
+/// Kills a command line and its agent, with which its rank goes.
+fn kill_all(child: &mut Child) {
+    let agents = children(child.id());
+    let ranks: Vec<u32> = agents.iter().flat_map(|agent| children(*agent)).collect();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    for agent in agents {
+        assert!(Command::new("kill").args(["-KILL", &agent.to_string()]).status().unwrap().success());
+    }
+    while ranks.iter().any(|rank| Path::new(&format!("/proc/{rank}")).exists()) {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+}
+
 #[test]
 fn an_agent_that_is_killed_is_replaced() {
     let Undisturbed { job, weights: expected, losses: expected_losses, .. } = undisturbed();
@@ -163,8 +177,7 @@ fn a_damaged_checkpoint_is_passed_over_and_none_that_is_whole_is_an_error() {
     let output = folder.path().join("out");
     let mut child = command(job, &output, None).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     wait_for_step(&mut child, &output, 22);
-    child.kill().unwrap();
-    child.wait().unwrap();
+    kill_all(&mut child);
     let checkpoints = output.join("checkpoints");
     let newest = |nth: usize| {
         let mut steps: Vec<PathBuf> = fs::read_dir(&checkpoints).unwrap().map(|entry| entry.unwrap().path()).collect();

@@ -154,7 +154,7 @@ mod tests {
     #[test]
     fn a_text_ends_at_any_of_the_ids_that_the_models_files_name() {
         let texts = (0..100).map(|i| Ok::<_, std::io::Error>(format!("some text number {i}")));
-        let tokenizer = learn(texts, 300, &LearnOptions::default(), &mut || true).unwrap();
+        let tokenizer = learn(texts, 280, &LearnOptions::default(), &mut || true).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let check = |name: &str, json: &str, expected: &[u32]| {
             std::fs::write(folder.path().join(name), json).unwrap();

@@ -48,6 +48,8 @@ pub(crate) struct RunRequest {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub(crate) enum RankEvent {
+    /// The process lives, whatever else it does.
+    Alive,
     /// A phase began or went on.
     Phase {
         /// Which.

@@ -4,6 +4,7 @@ use std::io::{BufRead, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use palimpsest_store::{Mounts, RunFolder};
@@ -13,6 +14,9 @@ use crate::device::parse_device;
 use crate::protocol::{
     Evaluated, PlannedStage, RankCommand, RankEvent, RankOutcome, RankPhase, RankProgress, RunRequest,
 };
+
+/// How often it says that it lives.
+const HEARTBEAT: Duration = Duration::from_secs(2);
 
 /// Runs one job and exits: 0 when it ended well or was stopped, 2 for what the user can mend, 1 for the rest.
 pub(crate) fn main() -> ExitCode {
@@ -29,6 +33,9 @@ pub(crate) fn main() -> ExitCode {
 }
 
 fn run_job() -> Result<ExitCode> {
+    // A rank that is stopped does not see the end of its standard input, but nobody may outlive the agent.
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+        .context("cannot ask to end with the agent")?;
     let mut first = String::new();
     std::io::stdin().read_line(&mut first).context("cannot read the job from standard input")?;
     let command: RankCommand =
@@ -41,6 +48,12 @@ fn run_job() -> Result<ExitCode> {
     thread::spawn({
         let control = Arc::clone(&control);
         move || follow_commands(&control)
+    });
+    thread::spawn(|| {
+        loop {
+            send(&RankEvent::Alive);
+            thread::sleep(HEARTBEAT);
+        }
     });
     match run(&context, &control, &mut |event| send(&translate(event))) {
         Ok(outcome) => {

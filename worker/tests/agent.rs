@@ -179,6 +179,9 @@ async fn a_rank_is_drained_told_of_again_and_gone_on_with() {
     stream.start(3, &job).await;
     // An older attempt's command is not for this rank.
     stream.order(2, command::Command::Abort(control::Abort {})).await;
+    let (attempt, failure) = stream.failure().await;
+    assert_eq!(attempt, 2);
+    assert!(failure.message.contains("older than attempt 3"), "{}", failure.message);
     let (_, before) = stream.step().await;
 
     // The coordinator goes and comes back: training has gone on meanwhile.

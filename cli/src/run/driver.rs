@@ -1,6 +1,7 @@
 //! Drives the coordinator: tells it what happens and what time it is, and carries out what it says.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -29,18 +30,30 @@ pub(super) struct End {
     pub(super) checkpoint: Option<u64>,
 }
 
-/// Runs the job that `plan` hands to the ranks, until it ends.
-pub(super) async fn drive(config: Config, job_uid: &str, plan: control::RunPlan, display: &mut Display) -> Result<End> {
+/// Runs the job that `plan` hands to the ranks, until it ends. An agent that a run before this one has left in the folder
+/// is gone on with.
+pub(super) async fn drive(
+    folder: &Path,
+    config: Config,
+    job_uid: &str,
+    plan: control::RunPlan,
+    display: &mut Display,
+) -> Result<End> {
     let mut signals = Signals::new()?;
     let (address, mut heard) = server::start().await?;
-    let mut agent = AgentProcess::start(address, AGENT)?;
+    let mut agent = AgentProcess::find_or_start(folder, address, AGENT)?;
+    if agent.is_found() {
+        display.say("the worker of a run that was killed still lives; going on with it");
+    }
     let mut run = Run::new(config, job_uid, plan);
     let mut has_attached = false;
     while !run.coordinator.state().is_end() {
         let before = run.coordinator.state().clone();
         let crashed_before = run.coordinator.crash_of().map(|(attempt, _)| attempt);
         let next_deadline = run.coordinator.next_deadline();
+        // What was heard comes before the time: this process may have stood still.
         let observation = tokio::select! {
+            biased;
             Some(heard) = heard.recv() => {
                 has_attached |= matches!(heard, Heard::Attached { .. });
                 run.take_in(heard, display)
@@ -50,11 +63,12 @@ pub(super) async fn drive(config: Config, job_uid: &str, plan: control::RunPlan,
                     display.log(&line);
                     None
                 }
-                Sign::Ended(status) if !has_attached => bail!("the worker ended before it was ready ({status})"),
+                Sign::Ended(Some(status)) if !has_attached => bail!("the worker ended before it was ready ({status})"),
                 Sign::Ended(status) => {
-                    display.warn(&format!("the worker ended ({status}) and is started again"));
+                    let how = status.map_or(String::new(), |status| format!(" ({status})"));
+                    display.warn(&format!("the worker ended{how} and is started again"));
                     has_attached = false;
-                    agent = AgentProcess::start(address, AGENT)?;
+                    agent.start()?;
                     run.links.clear();
                     Some(Observation::Lost { agent: AgentId(AGENT.to_owned()) })
                 }
@@ -79,7 +93,8 @@ pub(super) async fn drive(config: Config, job_uid: &str, plan: control::RunPlan,
             display.show_state(run.coordinator.state(), run.began.elapsed());
         }
     }
-    for line in agent.end().await {
+    run.dismiss().await;
+    for line in agent.end().await? {
         display.log(&line);
     }
     let coordinator = &run.coordinator;
@@ -92,6 +107,8 @@ struct Run {
     job_uid: String,
     plan: control::RunPlan,
     links: BTreeMap<AgentId, mpsc::Sender<Result<control::Command, Status>>>,
+    /// To agents that are about to end.
+    others: Vec<mpsc::Sender<Result<control::Command, Status>>>,
 }
 
 impl Run {
@@ -102,12 +119,23 @@ impl Run {
             job_uid: job_uid.to_owned(),
             plan,
             links: BTreeMap::new(),
+            others: Vec::new(),
         }
     }
 
     /// Shows what an agent told and says what it means to the coordinator, if anything.
     fn take_in(&mut self, heard: Heard, display: &mut Display) -> Option<Observation> {
         match heard {
+            Heard::Attached { attempt: Some(attempt), commands, .. } if attempt.job_uid != self.job_uid => {
+                // Another job was left here. It is to be found where it was left, and this one waits until it is.
+                display.warn("the worker of another job still lives here; it writes a checkpoint and ends");
+                for last in [command::Command::Drain(control::Drain {}), command::Command::Leave(control::Leave {})] {
+                    let command = control::Command { attempt: Some(attempt.clone()), command: Some(last) };
+                    let _ = commands.try_send(Ok(command));
+                }
+                self.others.push(commands);
+                None
+            }
             Heard::Attached { hello, attempt, commands } => {
                 let agent = AgentId(hello.agent);
                 self.links.insert(agent.clone(), commands);
@@ -124,6 +152,15 @@ impl Run {
                 let report = observed(report)?;
                 Some(Observation::Reported { agent: AgentId(agent), attempt: attempt.number, report })
             }
+        }
+    }
+
+    /// Tells all agents that nobody needs them any more.
+    async fn dismiss(&self) {
+        let attempt = control::Attempt { job_uid: self.job_uid.clone(), number: self.coordinator.attempt() };
+        for link in self.links.values() {
+            let leave = command::Command::Leave(control::Leave {});
+            let _ = link.send(Ok(control::Command { attempt: Some(attempt.clone()), command: Some(leave) })).await;
         }
     }
 
@@ -147,6 +184,7 @@ impl Run {
 /// What of a report matters to the coordinator.
 fn observed(report: report::Report) -> Option<Report> {
     Some(match report {
+        report::Report::Alive(alive) => Report::Alive { takes_steps: alive.takes_steps },
         report::Report::Progress(progress) => Report::Progress { step: progress.step },
         report::Report::CheckpointCommitted(committed) => Report::CheckpointCommitted { step: committed.step },
         report::Report::Finished(finished) => Report::Finished {

@@ -84,7 +84,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let claimed = newest_attempt(&job.folder.checkpoints())?;
     let config = Config::new(&job.job, claimed.unwrap_or(0));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
-    let end = runtime.block_on(driver::drive(config, &result_digest(&job.job), plan, &mut display));
+    let end = runtime.block_on(driver::drive(job.folder.root(), config, &result_digest(&job.job), plan, &mut display));
     display.finish();
     runtime.shutdown_background();
     let code = conclude(&job, end?);

@@ -25,9 +25,6 @@ pub struct Config {
     pub patience: Patience,
 }
 
-/// Longer than any job.
-const NEVER: Duration = Duration::from_secs(100 * 365 * 86400);
-
 impl Config {
     /// Of a job whose newest attempt so far is `last_attempt`.
     pub fn new(job: &TrainingJob, last_attempt: u64) -> Self {
@@ -39,8 +36,7 @@ impl Config {
             start_timeout: Duration::from_secs(policy.start_timeout_seconds),
             active_deadline: policy.active_deadline_seconds.map(Duration::from_secs),
             termination: Duration::from_secs(job.spec.checkpoint.termination_seconds),
-            // Until ranks say that they live, no silence tells that they hang: preparing may take hours.
-            patience: Patience { first_sign: NEVER, silence: NEVER, first_step: NEVER, step: NEVER },
+            patience: Patience::default(),
         }
     }
 }

@@ -13,17 +13,27 @@ mod session;
 mod supervisor;
 mod translate;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
 use tokio::sync::watch;
+
+use self::session::Address;
 
 /// What an agent has to know.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// The coordinator, http://HOST:PORT.
-    #[arg(long, value_name = "URL")]
-    coordinator: String,
+    #[arg(long, value_name = "URL", required_unless_present = "coordinator_file")]
+    coordinator: Option<String>,
+    /// A file that holds the coordinator's URL, and is read again whenever it is dialled.
+    #[arg(long, value_name = "FILE", conflicts_with = "coordinator")]
+    coordinator_file: Option<PathBuf>,
+    /// How long to go on without a coordinator; then a checkpoint is written, and the agent ends.
+    #[arg(long, value_name = "SECONDS")]
+    orphan_seconds: Option<u64>,
     /// A name that no other agent of the job has.
     #[arg(long, default_value = "worker-0")]
     name: String,
@@ -49,7 +59,12 @@ pub(crate) fn main(arguments: Arguments) -> ExitCode {
             // The sender stays alive, so that nobody hears of an end.
             std::mem::forget(closed);
         }
-        session::run(&arguments.coordinator, &arguments.name, stdin_closed).await;
+        let address = match (arguments.coordinator, arguments.coordinator_file) {
+            (_, Some(path)) => Address::File(path),
+            (url, None) => Address::Url(url.unwrap_or_default()),
+        };
+        let orphan = arguments.orphan_seconds.map(Duration::from_secs);
+        session::run(&address, &arguments.name, orphan, stdin_closed).await;
     });
     // A read of standard input that is under way cannot be cancelled, and need not be waited for.
     runtime.shutdown_background();

@@ -11,8 +11,12 @@ use tokio::time::timeout;
 
 use crate::protocol::{RankCommand, RankEvent};
 
-/// How long a rank may take to end after it said that it does, or was told to.
+/// How long a rank may take to end after it said that it does.
 const END_GRACE: Duration = Duration::from_secs(5);
+
+/// How long a rank may take to end after it was told to stop at once. Files are written whole or not at all: nothing is
+/// lost by killing it.
+const STOP_GRACE: Duration = Duration::from_millis(300);
 
 /// How often a thread of the OpenMP runtime looks for work before it sleeps. Its own default, hundreds of thousands of
 /// times, makes training several times slower wherever anything else runs on the same cores.
@@ -102,7 +106,7 @@ async fn follow(mut child: Child, messages: mpsc::Sender<RankMessage>, told: one
     let told_to_end = async {
         // An error means that nobody holds the rank any more: it has seen the end of its standard input.
         let _ = told.await;
-        tokio::time::sleep(END_GRACE).await;
+        tokio::time::sleep(STOP_GRACE).await;
     };
     let grace = tokio::select! {
         () = read_all => END_GRACE,

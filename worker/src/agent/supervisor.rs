@@ -1,158 +1,216 @@
-//! Obeys commands, each as often as it comes, and holds the rank.
+//! Obeys commands, each as often as it comes, and holds the rank. What is decided is decided by [`AgentState`].
 
+use std::time::Duration;
+
+use palimpsest_coordinator::{AgentState, Deed, Order, Place, Standing};
 use palimpsest_proto::control::{self, command, failure, report};
+use tokio::time::timeout;
 
 use super::ranks::{RankMessage, RankProcess};
 use super::translate::{report_of, report_of_crash, request_of};
-use crate::protocol::{RankCommand, RankEvent};
+use crate::protocol::{RankCommand, RankEvent, RankPhase};
 
 /// An agent's devices: a CPU is one.
 const LOCAL_RANKS: u32 = 1;
+
+/// How long the last checkpoint of an agent may take that nobody coordinates any more.
+const DRAIN_GRACE: Duration = Duration::from_secs(120);
 
 /// The agent's side of a job.
 #[derive(Debug)]
 pub(super) struct Supervisor {
     name: String,
-    /// The newest attempt that a command came for; commands of an older one are ignored.
-    newest: control::Attempt,
-    place: Option<control::Join>,
-    rank: Option<Rank>,
-    /// How the newest attempt's rank ended: told again when the coordinator was away.
-    end: Option<control::Report>,
-}
-
-#[derive(Debug)]
-struct Rank {
-    attempt: control::Attempt,
-    process: RankProcess,
-    step: u64,
-    /// What it said of its end. That is passed on when its process is gone.
-    end: Option<report::Report>,
+    /// The only job that commands are obeyed of: the first one heard of.
+    job_uid: String,
+    state: AgentState<report::Report>,
+    /// The newest run plan.
+    plan: control::RunPlan,
+    process: Option<RankProcess>,
+    is_leaving: bool,
 }
 
 impl Supervisor {
     pub(super) fn new(name: &str) -> Self {
-        let newest = control::Attempt::default();
-        Self { name: name.to_owned(), newest, place: None, rank: None, end: None }
+        Self {
+            name: name.to_owned(),
+            job_uid: String::new(),
+            state: AgentState::default(),
+            plan: control::RunPlan::default(),
+            process: None,
+            is_leaving: false,
+        }
+    }
+
+    /// Whether it was told to leave, and has nothing left to do.
+    pub(super) fn is_done(&self) -> bool {
+        self.is_leaving && self.process.is_none()
     }
 
     /// What is said first on a stream: who this is, what it is doing, and what the coordinator may have missed.
     pub(super) fn hello(&self) -> Vec<control::Report> {
-        let running = self.rank.as_ref().map(|rank| (rank.attempt.clone(), rank.step));
-        let ended = self.end.as_ref().and_then(|end| end.attempt.clone()).map(|attempt| (attempt, 0));
-        let (attempt, step) = running.or(ended).map_or((None, 0), |(attempt, step)| (Some(attempt), step));
+        let greeting = self.state.greeting();
+        let attempt = match greeting.standing {
+            Standing::Idle => None,
+            Standing::Running { attempt } => Some(self.attempt(attempt)),
+        };
         let hello = report::Report::Hello(control::Hello {
             agent: self.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             local_ranks: LOCAL_RANKS,
-            step,
+            step: greeting.step,
         });
-        let end = if self.rank.is_none() { self.end.clone() } else { None };
+        let end = greeting.end.map(|(attempt, end)| self.report(attempt, end));
         [control::Report { attempt, report: Some(hello) }].into_iter().chain(end).collect()
     }
 
     /// Does what a command says; gives what is to be reported at once.
-    pub(super) async fn obey(&mut self, command: control::Command) -> Option<control::Report> {
+    pub(super) async fn obey(&mut self, command: control::Command) -> Vec<control::Report> {
         let attempt = command.attempt.unwrap_or_default();
-        let is_of_another_job = !self.newest.job_uid.is_empty() && attempt.job_uid != self.newest.job_uid;
-        if is_of_another_job || attempt.number < self.newest.number {
-            tracing::warn!(?attempt, newest = ?self.newest, "a command of another job or an older attempt is ignored");
-            return None;
+        let is_of_another_job = !self.job_uid.is_empty() && attempt.job_uid != self.job_uid;
+        let Some(command) = command.command else { return Vec::new() };
+        if is_of_another_job && !matches!(command, command::Command::Leave(_)) {
+            tracing::warn!(job = attempt.job_uid, own = self.job_uid, "a command of another job is ignored");
+            return Vec::new();
         }
-        self.newest = attempt.clone();
-        match command.command? {
-            command::Command::Join(place) => self.place = Some(place),
-            command::Command::RunPlan(plan) => return self.run(attempt, plan).await,
-            command::Command::Checkpoint(_) => self.tell(&RankCommand::Checkpoint).await,
-            command::Command::Drain(_) => self.tell(&RankCommand::Drain).await,
-            command::Command::Abort(_) => self.abort().await,
-            command::Command::LoadModel(_) => {
-                return Some(failed(attempt, "this worker serves no models".to_owned()));
+        self.job_uid = attempt.job_uid;
+        let order = match command {
+            command::Command::Join(control::Join { first_rank, local_ranks, world, .. }) => {
+                Order::Join { first_rank, local_ranks, world }
             }
+            command::Command::RunPlan(plan) => {
+                self.plan = plan;
+                Order::RunPlan
+            }
+            command::Command::Checkpoint(_) => Order::Checkpoint,
+            command::Command::Drain(_) => Order::Drain,
+            command::Command::Abort(_) => Order::Abort,
+            command::Command::Leave(_) => {
+                self.is_leaving = true;
+                return Vec::new();
+            }
+            command::Command::LoadModel(_) => {
+                return vec![self.report(attempt.number, failure("this worker serves no models".to_owned()))];
+            }
+        };
+        let mut reports = Vec::new();
+        for deed in self.state.obey(attempt.number, order) {
+            reports.extend(self.carry_out(deed).await);
+        }
+        reports
+    }
+
+    async fn carry_out(&mut self, deed: Deed<report::Report>) -> Option<control::Report> {
+        match deed {
+            Deed::Start { attempt, place } => {
+                let error = self.start(attempt, place).await.err()?;
+                let (attempt, end) = self.state.rank_is_gone(failure(format!("{error:#}")))?;
+                return Some(self.report(attempt, end));
+            }
+            Deed::Checkpoint => self.tell(&RankCommand::Checkpoint).await,
+            Deed::Drain => self.tell(&RankCommand::Drain).await,
+            Deed::Stop => self.stop().await,
+            Deed::StopAndWait => self.stop_and_wait().await,
+            Deed::Refuse { attempt, newest } => {
+                let message =
+                    format!("attempt {attempt} is older than attempt {newest}, which this worker was told of");
+                tracing::warn!(message);
+                return Some(self.report(attempt, failure(message)));
+            }
+            Deed::Tell { attempt, end } => return Some(self.report(attempt, end)),
         }
         None
     }
 
-    /// Starts a rank, unless the attempt has one, or had one that ended.
-    async fn run(&mut self, attempt: control::Attempt, plan: control::RunPlan) -> Option<control::Report> {
-        let is_known = |other: &control::Attempt| *other == attempt;
-        if self.rank.as_ref().is_some_and(|rank| is_known(&rank.attempt)) {
-            return None;
-        }
-        if let Some(end) = self.end.as_ref().filter(|end| end.attempt.as_ref().is_some_and(is_known)) {
-            return Some(end.clone());
-        }
-        // The coordinator begins no attempt before the last one's ranks are gone, unless it is not the same coordinator.
-        self.end_rank().await;
-        self.end = None;
-        let Some(place) = self.place.clone() else {
-            return Some(failed(attempt, "a run plan came before its join".to_owned()));
+    async fn start(&mut self, attempt: u64, place: Option<Place>) -> anyhow::Result<()> {
+        let Some(place) = place else {
+            anyhow::bail!("the run plan of attempt {attempt} came before its join, or after its end");
         };
-        let started = request_of(plan, &place, attempt.number).and_then(|request| Ok((request, RankProcess::start()?)));
-        match started {
-            Ok((request, mut process)) => {
-                process.send(&RankCommand::Run(Box::new(request))).await;
-                self.rank = Some(Rank { attempt, process, step: 0, end: None });
-                None
-            }
-            Err(error) => Some(failed(attempt, format!("{error:#}"))),
-        }
+        let request = request_of(self.plan.clone(), place, attempt)?;
+        let mut process = RankProcess::start()?;
+        process.send(&RankCommand::Run(Box::new(request))).await;
+        self.process = Some(process);
+        Ok(())
     }
 
     async fn tell(&mut self, command: &RankCommand) {
-        if let Some(rank) = &mut self.rank {
-            rank.process.send(command).await;
+        if let Some(process) = &mut self.process {
+            process.send(command).await;
         }
     }
 
-    async fn abort(&mut self) {
+    async fn stop(&mut self) {
         self.tell(&RankCommand::Abort).await;
-        if let Some(rank) = &mut self.rank {
-            rank.process.end();
+        if let Some(process) = &mut self.process {
+            process.end();
         }
     }
 
     /// Ends the rank, if there is one, and waits until it is gone.
-    pub(super) async fn end_rank(&mut self) {
-        self.abort().await;
-        if let Some(mut rank) = self.rank.take() {
-            while rank.process.next().await.is_some() {}
+    pub(super) async fn stop_and_wait(&mut self) {
+        self.stop().await;
+        if let Some(mut process) = self.process.take() {
+            while process.next().await.is_some() {}
         }
+    }
+
+    /// Has the rank, if there is one, write a checkpoint and end, and waits until it is gone.
+    pub(super) async fn drain_and_wait(&mut self) {
+        self.tell(&RankCommand::Drain).await;
+        let ended = timeout(DRAIN_GRACE, async {
+            while self.process.is_some() {
+                self.next_report().await;
+            }
+        });
+        if ended.await.is_err() {
+            tracing::warn!("the last checkpoint takes too long");
+        }
+        self.stop_and_wait().await;
     }
 
     /// What the rank leads to next; never ready without a rank. It may be dropped at any time.
     pub(super) async fn next_report(&mut self) -> control::Report {
         loop {
-            let Some(rank) = &mut self.rank else { std::future::pending().await };
-            let message = rank.process.next().await;
-            let attempt = Some(rank.attempt.clone());
-            match message {
+            let Some(process) = &mut self.process else { std::future::pending().await };
+            let Standing::Running { attempt } = self.state.greeting().standing else { std::future::pending().await };
+            match process.next().await {
                 Some(RankMessage::Event(event @ (RankEvent::Finished { .. } | RankEvent::Failed { .. }))) => {
-                    rank.end = Some(report_of(event));
+                    self.state.rank_says(report_of(event));
                 }
                 Some(RankMessage::Event(event)) => {
-                    if let RankEvent::Progress(progress) = &event {
-                        rank.step = progress.step;
+                    match &event {
+                        RankEvent::Progress(progress) => self.state.rank_took(progress.step),
+                        RankEvent::Phase { phase, .. } => self.state.rank_entered(*phase == RankPhase::Training),
+                        _ => {}
                     }
-                    return control::Report { attempt, report: Some(report_of(event)) };
+                    let report = match report_of(event) {
+                        report::Report::Alive(_) => {
+                            report::Report::Alive(control::Alive { takes_steps: self.state.takes_steps() })
+                        }
+                        report => report,
+                    };
+                    return self.report(attempt, report);
                 }
                 gone => {
                     let crash = match gone {
                         Some(RankMessage::Gone(status)) => report_of_crash(status),
                         _ => failure("the rank's process was lost sight of".to_owned()),
                     };
-                    let end = control::Report { attempt, report: Some(rank.end.take().unwrap_or(crash)) };
-                    self.rank = None;
-                    self.end = Some(end.clone());
-                    return end;
+                    self.process = None;
+                    if let Some((attempt, end)) = self.state.rank_is_gone(crash) {
+                        return self.report(attempt, end);
+                    }
                 }
             }
         }
     }
-}
 
-fn failed(attempt: control::Attempt, message: String) -> control::Report {
-    control::Report { attempt: Some(attempt), report: Some(failure(message)) }
+    fn attempt(&self, number: u64) -> control::Attempt {
+        control::Attempt { job_uid: self.job_uid.clone(), number }
+    }
+
+    fn report(&self, attempt: u64, report: report::Report) -> control::Report {
+        control::Report { attempt: Some(self.attempt(attempt)), report: Some(report) }
+    }
 }
 
 fn failure(message: String) -> report::Report {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitStatus;
 
 use anyhow::{Context, Result};
+use palimpsest_coordinator::Place;
 use palimpsest_proto::control::{self, failure, finished, phase, planned, report};
 
 use crate::protocol::{RankEvent, RankOutcome, RankPhase, RunRequest};
@@ -13,6 +14,8 @@ use crate::protocol::{RankEvent, RankOutcome, RankPhase, RunRequest};
 /// The report of an event.
 pub(super) fn report_of(event: RankEvent) -> report::Report {
     match event {
+        // Only the agent knows.
+        RankEvent::Alive => report::Report::Alive(control::Alive { takes_steps: false }),
         RankEvent::Phase { phase, fraction, message } => {
             report::Report::Phase(control::Phase { kind: kind_of(phase).into(), fraction, message })
         }
@@ -79,15 +82,15 @@ fn kind_of(phase: RankPhase) -> phase::Kind {
 }
 
 /// What a rank is to run.
-pub(super) fn request_of(plan: control::RunPlan, join: &control::Join, attempt: u64) -> Result<RunRequest> {
+pub(super) fn request_of(plan: control::RunPlan, place: Place, attempt: u64) -> Result<RunRequest> {
     let folders = plan.mounts.into_iter().map(|(name, folder)| (name, PathBuf::from(folder)));
     Ok(RunRequest {
         job: serde_json::from_str(&plan.job_json).context("the run plan's job cannot be read")?,
         job_folder: PathBuf::from(plan.job_folder),
         mounts: folders.collect::<BTreeMap<_, _>>(),
         attempt,
-        rank: join.first_rank,
-        world: join.world,
+        rank: place.first_rank,
+        world: place.world,
         threads: plan.threads as usize,
         device: plan.device,
     })

@@ -38,7 +38,8 @@ impl Bar {
             report::Report::Progress(progress) => self.progress(progress),
             report::Report::Evaluation(evaluation) => self.say(&phrases::evaluation(evaluation)),
             report::Report::Warning(warning) => self.say(&format!("warning: {}", warning.message)),
-            report::Report::CheckpointCommitted(_)
+            report::Report::Alive(_)
+            | report::Report::CheckpointCommitted(_)
             | report::Report::Hello(_)
             | report::Report::Stats(_)
             | report::Report::Finished(_)

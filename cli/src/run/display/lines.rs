@@ -30,7 +30,8 @@ impl Lines {
             report::Report::Progress(progress) => self.progress(progress),
             report::Report::Evaluation(evaluation) => Some(phrases::evaluation(evaluation)),
             report::Report::Warning(warning) => Some(format!("warning: {}", warning.message)),
-            report::Report::CheckpointCommitted(_)
+            report::Report::Alive(_)
+            | report::Report::CheckpointCommitted(_)
             | report::Report::Hello(_)
             | report::Report::Stats(_)
             | report::Report::Finished(_)
