@@ -4,7 +4,7 @@
 export PALIMPSEST_CACHE ?= $(HOME)/.cache/palimpsest
 BIN := target/debug
 
-.PHONY: help setup build demo demo-control test cuda-check lint clean-runs
+.PHONY: help setup build demo demo-control test cuda-check lint bench clean-runs
 
 help:
 	@echo "make setup         bring libtorch"
@@ -12,6 +12,7 @@ help:
 	@echo "make demo-control  the same without English and without replay: watch it forget"
 	@echo "make test          everything that needs no GPU"
 	@echo "make cuda-check    link against libtorch_cuda"
+	@echo "make bench         speed and memory beside PyTorch and transformers, measured in turns"
 
 setup: .libtorch/lib/libtorch.so
 
@@ -46,6 +47,10 @@ test: lint build
 cuda-check: build
 	scripts/parity-venv.sh
 	scripts/cuda-check.sh
+
+bench: build
+	scripts/parity-venv.sh
+	$(PALIMPSEST_CACHE)/venv/bin/python bench/run.py
 
 clean-runs:
 	rm -rf runs

@@ -44,6 +44,9 @@ enum Command {
     /// Measure a model.
     #[command(disable_help_flag = true)]
     Eval(Handed),
+    /// Measure how fast this machine trains.
+    #[command(disable_help_flag = true)]
+    Bench(Handed),
     /// Learn, extend, measure and use vocabularies.
     #[command(subcommand)]
     Tokenizer(tokenizer::Command),
@@ -86,6 +89,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Export(handed) => worker::hand_over("export", &handed.arguments),
         Command::Generate(handed) => worker::hand_over("generate", &handed.arguments),
         Command::Eval(handed) => worker::hand_over("eval", &handed.arguments),
+        Command::Bench(handed) => worker::hand_over("bench", &handed.arguments),
         Command::Tokenizer(command) => tokenizer::run(&command),
         Command::Data(command) => data::run(&command),
         Command::Report { folder } => write_report(&folder),

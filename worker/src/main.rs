@@ -3,10 +3,11 @@
 //! ```text
 //! agent                        dials the coordinator and supervises a rank process: this binary again
 //! rank                         runs one job; commands on standard input, events on standard output
-//! generate, eval, export       what the `palimpsest` command hands over, with its terminal
+//! generate, eval, export, bench   what the `palimpsest` command hands over, with its terminal
 //! ```
 
 mod agent;
+mod bench;
 mod device;
 mod eval;
 mod export;
@@ -38,6 +39,9 @@ enum Command {
     Eval(eval::Arguments),
     /// Turn a checkpoint into a Hugging Face folder.
     Export(export::Arguments),
+    /// Measure how fast this machine trains.
+    #[command(subcommand)]
+    Bench(bench::Command),
 }
 
 fn main() -> ExitCode {
@@ -58,6 +62,7 @@ fn main() -> ExitCode {
         Command::Generate(arguments) => exit_code(generate::run(&arguments)),
         Command::Eval(arguments) => exit_code(eval::run(&arguments)),
         Command::Export(arguments) => exit_code(export::run(&arguments)),
+        Command::Bench(command) => exit_code(bench::run(&command)),
     }
 }
 

@@ -93,7 +93,7 @@ impl Decoder {
             // Gradients need to come down no further than to the lowest layer that has something to train.
             let lowest = self.lowest_trained_layer();
             let ids = batch.input_ids.f_view([-1])?;
-            let mut x = self.embed(&ids, &weights)?;
+            let mut x = self.embed(&ids, &weights.embedding)?;
             let mut kept: Vec<Saved> = Vec::new();
             for (index, layer) in weights.layers.iter().enumerate() {
                 if index < lowest {
@@ -121,19 +121,41 @@ impl Decoder {
         })
     }
 
+    /// The embeddings of ids [...], [tokens, hidden], in kind `compute`.
+    pub fn input_embeddings(&self, ids: &Tensor, compute: Kind) -> Result<Tensor> {
+        no_grad(|| self.embed(&ids.f_view([-1])?, &self.groups.embedding.value(compute)))
+    }
+
+    /// The part of [`Self::loss_and_backward`] that comes after the last layer, for a residual stream `x` [tokens, hidden] in
+    /// the pass's kind: the loss and the gradient of `scale` times its sum with respect to x.
+    pub fn head_loss_and_backward(
+        &self,
+        x: &Tensor,
+        labels: &Tensor,
+        scale: f64,
+        options: &ForwardOptions,
+    ) -> Result<(LossSum, Tensor)> {
+        check_trainable(self.kind(), options.compute)?;
+        no_grad(|| {
+            let weights = Weights::of(self, options.compute);
+            let (sum, _, d) = loss::loss_and_gradient(self, &weights, x, labels, scale, options.loss_chunk)?;
+            Ok((sum, d))
+        })
+    }
+
     /// The residual stream after the last layer, [tokens, hidden].
     fn residual_stream(&self, batch: &Batch, weights: &Weights, compute: Kind) -> Result<Tensor> {
         let angles = self.angles_for(batch, compute)?;
         let context = self.context(batch, &angles)?;
-        let mut x = self.embed(&batch.input_ids.f_view([-1])?, weights)?;
+        let mut x = self.embed(&batch.input_ids.f_view([-1])?, &weights.embedding)?;
         for layer in &weights.layers {
             x = layer::forward(&x, layer, &context)?;
         }
         Ok(x)
     }
 
-    pub(crate) fn embed(&self, ids: &Tensor, weights: &Weights) -> Result<Tensor> {
-        weights.embedding.f_index_select(0, ids).map_err(|_| {
+    pub(crate) fn embed(&self, ids: &Tensor, embedding: &Tensor) -> Result<Tensor> {
+        embedding.f_index_select(0, ids).map_err(|_| {
             Error::Invalid(format!("the batch has ids outside the model's vocabulary of {}", self.config.vocab_size))
         })
     }

@@ -4,8 +4,12 @@
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <ATen/Version.h>
+#include <ATen/record_function.h>
 #include <c10/core/CachingDeviceAllocator.h>
 #include <torch/headeronly/version.h>
+
+#include <atomic>
+#include <memory>
 
 using palimpsest::guarded;
 
@@ -32,6 +36,29 @@ char* palimpsest_set_deterministic(bool deterministic) {
     at::globalContext().setDeterministicAlgorithms(deterministic, /*warn_only=*/false);
     at::globalContext().setDeterministicFillUninitializedMemory(false);
     at::globalContext().setBenchmarkCuDNN(false);
+  });
+}
+
+// Begins to count the operators that pass libtorch's dispatcher, those that others call included, as its profiler sees
+// them; or ends it and gives their number.
+char* palimpsest_count_operators(bool begin, uint64_t* count) {
+  return guarded([&] {
+    static std::atomic<uint64_t> counted{0};
+    static at::CallbackHandle handle = at::INVALID_CALLBACK_HANDLE;
+    if (begin) {
+      TORCH_CHECK(handle == at::INVALID_CALLBACK_HANDLE, "operators are being counted already");
+      counted = 0;
+      handle = at::addGlobalCallback(at::RecordFunctionCallback([](const at::RecordFunction&)
+                                                                    -> std::unique_ptr<at::ObserverContext> {
+                                       counted.fetch_add(1, std::memory_order_relaxed);
+                                       return nullptr;
+                                     }).scopes({at::RecordScope::FUNCTION}));
+    } else {
+      TORCH_CHECK(handle != at::INVALID_CALLBACK_HANDLE, "operators are not being counted");
+      at::removeCallback(handle);
+      handle = at::INVALID_CALLBACK_HANDLE;
+    }
+    *count = counted;
   });
 }
 

@@ -19,6 +19,7 @@ unsafe extern "C" {
     pub(crate) fn palimpsest_threads() -> c_int;
     pub(crate) fn palimpsest_set_threads(threads: c_int) -> *mut c_char;
     pub(crate) fn palimpsest_set_deterministic(deterministic: bool) -> *mut c_char;
+    pub(crate) fn palimpsest_count_operators(begin: bool, count: *mut u64) -> *mut c_char;
     pub(crate) fn palimpsest_device_memory(
         device_type: c_int,
         index: c_int,

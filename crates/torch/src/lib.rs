@@ -18,6 +18,10 @@ pub use files::{MappedFile, map_file};
 pub use kernels::{
     Rotation, cross_entropy, embedding_backward, rms_norm, rms_norm_backward, rotate, swiglu, swiglu_backward,
 };
-pub use memory::{DeviceMemory, HostMemory, device_memory, host_memory, keep_freed_memory, reset_device_peak};
+pub use memory::{
+    DeviceMemory, HostMemory, device_memory, host_memory, keep_freed_memory, reset_device_peak, reset_host_peak,
+};
 pub use optimizer::{AdamW, adamw_step, scale_all, total_norm};
-pub use runtime::{cpu_capability, cpu_has_bfloat16, set_deterministic, set_threads, threads, version};
+pub use runtime::{
+    count_operators, cpu_capability, cpu_has_bfloat16, set_deterministic, set_threads, threads, version,
+};

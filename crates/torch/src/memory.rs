@@ -37,6 +37,11 @@ pub fn host_memory() -> Option<HostMemory> {
     Some(HostMemory { resident: field("VmRSS:")?, peak: field("VmHWM:")? })
 }
 
+/// Starts a new measurement of [`HostMemory::peak`]; nothing where the kernel has no such thing.
+pub fn reset_host_peak() {
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+}
+
 /// The figures of a CUDA device; `None` for the CPU, whose figures are [`host_memory`]'s.
 pub fn device_memory(device: Device) -> Result<Option<DeviceMemory>> {
     let Some((kind, index)) = device_index(device)? else { return Ok(None) };

@@ -56,9 +56,21 @@ pub fn set_deterministic(deterministic: bool) -> Result<()> {
     unsafe { check(ffi::palimpsest_set_deterministic(deterministic)) }
 }
 
+/// The operators that pass libtorch's dispatcher while `body` runs, on any thread, those that others call included: what
+/// its profiler lists. Our own kernels do not pass it. Not to be nested.
+pub fn count_operators<T>(body: impl FnOnce() -> T) -> Result<(T, u64)> {
+    let mut count = 0;
+    // SAFETY: a place to write a number to.
+    unsafe { check(ffi::palimpsest_count_operators(true, &mut count))? };
+    let result = body();
+    // SAFETY: as above.
+    unsafe { check(ffi::palimpsest_count_operators(false, &mut count))? };
+    Ok((result, count))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{cpu_capability, cpu_has_bfloat16, set_deterministic, set_threads, threads, version};
+    use super::{count_operators, cpu_capability, cpu_has_bfloat16, set_deterministic, set_threads, threads, version};
 
     #[test]
     fn the_runtime_describes_itself() {
@@ -66,6 +78,15 @@ mod tests {
         let capability = cpu_capability().unwrap();
         assert!(!capability.is_empty());
         assert!(!cpu_has_bfloat16() || capability == "AVX512");
+    }
+
+    #[test]
+    fn operators_are_counted() {
+        let x = tch::Tensor::from_slice(&[1.0f32, 2.0]);
+        let (sum, count) = count_operators(|| &x + &x).unwrap();
+        assert_eq!(f64::try_from(sum.sum(None)).unwrap(), 6.0);
+        assert!(count >= 1);
+        assert_eq!(count_operators(|| ()).unwrap().1.min(count), 0, "nothing was done");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Trains a job's stages over its prepared data, resumes at the exact step, and publishes the model.
 
+mod bench;
 mod checkpoint;
 mod control;
 mod dataset_loss;
@@ -21,6 +22,7 @@ mod summary;
 mod telemetry;
 mod trainer;
 
+pub use bench::BenchmarkModel;
 pub use control::{Control, Event, Outcome, Phase, PlannedStage, Progress};
 pub use error::{Error, Result};
 pub use export::export;

@@ -46,7 +46,7 @@ impl<'a> Cache<'a> {
                 angles: self.decoder.angles.angles(config, end, self.compute, device),
                 positions: Tensor::f_arange_start(self.length, end, (Kind::Int64, device))?,
             };
-            let mut x = self.decoder.embed(&Tensor::from_slice(&ids).to_device(device), &self.weights)?;
+            let mut x = self.decoder.embed(&Tensor::from_slice(&ids).to_device(device), &self.weights.embedding)?;
             for (index, layer) in self.weights.layers.iter().enumerate() {
                 x = self.layer(&x, layer, index, &turns)?;
             }
