@@ -34,7 +34,7 @@ def write_batch(path, rows, positions, vocabulary, seed=2):
     from safetensors.torch import save_file
 
     ids = torch.randint(vocabulary, (rows, positions + 1), generator=torch.Generator().manual_seed(seed))
-    save_file({"input_ids": ids[:, :-1].contiguous(), "labels": ids[:, 1:].contiguous()}, path)
+    save_file({"input_ids": ids[:, :-1].clone(), "labels": ids[:, 1:].clone()}, path)
 
 
 class Side:

@@ -21,9 +21,12 @@ def status(field):
 
 
 def train(model, batch, precision):
-    """Fused AdamW, sdpa attention, clipping; autocast for bfloat16."""
+    """Fused AdamW without decay of the norms, sdpa attention, clipping; autocast for bfloat16."""
     model.train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1, fused=True)
+    norms = [parameter for name, parameter in model.named_parameters() if name.endswith("norm.weight")]
+    others = [parameter for name, parameter in model.named_parameters() if not name.endswith("norm.weight")]
+    groups = [{"params": others, "weight_decay": 0.1}, {"params": norms, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=1e-4, betas=(0.9, 0.95), eps=1e-8, fused=True)
 
     def step():
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):

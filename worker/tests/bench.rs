@@ -1,5 +1,7 @@
 //! `bench` measures a small model, by itself and in turns.
 
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::io::Write;
 use std::process::{Command, Stdio};
 
