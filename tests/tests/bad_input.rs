@@ -23,14 +23,14 @@ fn refused(folder: &Path, yaml: &str, expected: &[&str]) -> String {
     errors[0].to_owned()
 }
 
-/// Every file below a folder, but for the lock's.
+/// Every file below a folder, but for those that tell who works on it.
 fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
             found.extend(files(&path));
-        } else if !path.file_name().unwrap().to_string_lossy().contains("lock") {
+        } else if ![".lock", ".coordinator", ".worker", "worker.log"].iter().any(|name| path.ends_with(name)) {
             let bytes = fs::read(&path).unwrap();
             found.insert(path, bytes);
         }

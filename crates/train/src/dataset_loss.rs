@@ -56,3 +56,20 @@ impl DatasetLosses {
         *targets += part.targets;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loss_that_is_not_a_number_is_left_out_so_that_the_state_reads_back() {
+        let losses = |sum| DatasetLosses(vec![LossOfDataset { sum, targets: 4 }]);
+        let mut total = losses(2.0);
+        for sum in [f64::NAN, f64::INFINITY, 3.0] {
+            total.add(&losses(sum));
+        }
+        assert_eq!(total, DatasetLosses(vec![LossOfDataset { sum: 5.0, targets: 8 }]));
+        let written = serde_json::to_string(&total).unwrap();
+        assert_eq!(serde_json::from_str::<DatasetLosses>(&written).unwrap(), total);
+    }
+}
