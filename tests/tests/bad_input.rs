@@ -134,7 +134,7 @@ fn a_budget_that_no_data_can_fill_names_the_largest_that_fits() {
 fn a_missing_model_folder() {
     let folder = tempfile::tempdir().unwrap();
     let yaml = from_model(folder.path(), |base| fs::remove_dir_all(base).unwrap());
-    refused(folder.path(), &yaml, &["spec.model", "base"]);
+    refused(folder.path(), &yaml, &["spec.model.uri: there is no folder", "base", "check the path"]);
 }
 
 #[test]

@@ -97,7 +97,13 @@ fn base(
 /// The folder whose tokenizer is the model's own.
 fn model_folder(model: &ModelSource, mounts: &Mounts) -> Result<PathBuf> {
     if let Some(uri) = &model.uri {
-        return Ok(Location::parse(uri, mounts)?.path().to_owned());
+        let folder = Location::parse(uri, mounts)?.path().to_owned();
+        if !folder.exists() {
+            let sentence =
+                format!("spec.model.uri: there is no folder {} (\"{uri}\"); check the path", folder.display());
+            return Err(Error::Job(sentence));
+        }
+        return Ok(folder);
     }
     let Some(checkpoint) = &model.checkpoint else {
         return Err(Error::Job(
