@@ -1,5 +1,7 @@
 //! The end of a job: what is known of the new tokens, the summary, and the model.
 
+use palimpsest_prepare::check_output;
+
 use crate::control::{Event, Phase};
 use crate::error::{Error, Result};
 use crate::job::write_json;
@@ -73,7 +75,7 @@ impl Trainer<'_> {
         self.fence.check()?;
         write_json(&folder.summary(), &summary)?;
         // Looked at once more: somebody else's model may have come meanwhile.
-        publish::look(&output, &self.digest, job.spec.output.on_existing)?;
+        check_output(&output, &self.digest, job.spec.output.on_existing)?;
         publish::publish(&staged, &output, job.spec.output.on_existing)
     }
 

@@ -9,13 +9,12 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use palimpsest_api::{TrainingJob, differing_fields, result_digest};
-use palimpsest_prepare::{PreparedJob, prepare_job};
+use palimpsest_prepare::{ExistingOutput, PreparedJob, check_output, prepare_job};
 use palimpsest_store::{Fence, Mounts, RunFolder, write_atomically};
 use tch::Device;
 
 use crate::control::{Control, Event, Outcome, Phase};
 use crate::error::{Error, Result};
-use crate::publish::{self, Existing};
 use crate::trainer::Trainer;
 
 /// What a rank is given.
@@ -40,7 +39,7 @@ pub fn run(context: &RunContext, control: &Control, report: &mut dyn FnMut(Event
     let job = &context.job;
     let digest = result_digest(job);
     let output = context.folder.model();
-    if let Existing::Own { step } = publish::look(&output, &digest, job.spec.output.on_existing)? {
+    if let ExistingOutput::Own { step } = check_output(&output, &digest, job.spec.output.on_existing)? {
         return Ok(Outcome::AlreadyFinished { step });
     }
     check_folder(&context.folder, job, &digest)?;
