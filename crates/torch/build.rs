@@ -44,6 +44,6 @@ fn shim(libtorch: &Path) {
         .flag("-isystem")
         .flag(include.join("torch/csrc/api/include"))
         .flag("-Wno-unused-parameter")
-        .files(["cpp/autograd.cpp", "cpp/operators.cpp", "cpp/runtime.cpp"])
+        .files(["cpp/autograd.cpp", "cpp/operators.cpp", "cpp/profiler.cpp", "cpp/runtime.cpp"])
         .compile("palimpsest_shim");
 }

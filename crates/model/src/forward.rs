@@ -1,6 +1,6 @@
 //! The passes through the whole decoder.
 
-use palimpsest_torch::{Rotation, embedding_backward, rms_norm};
+use palimpsest_torch::{Rotation, Span, embedding_backward, rms_norm};
 use tch::{Kind, Tensor, no_grad};
 
 use crate::attention::{Heads, Pattern};
@@ -9,7 +9,7 @@ use crate::batch::Batch;
 use crate::decoder::Decoder;
 use crate::group::check_trainable;
 use crate::layer::{self, Context, Saved};
-use crate::loss::{self, LossSum};
+use crate::loss::{self, LossSum, Pass};
 use crate::rope::{self, Angles};
 use crate::weights::Weights;
 use crate::{Error, Result};
@@ -75,18 +75,14 @@ impl Decoder {
     /// The batch's loss; the gradient of `scale` times its sum is added to the `.grad` of every parameter that requires
     /// one.
     pub fn loss_and_backward(&self, batch: &Batch, scale: f64, options: &ForwardOptions) -> Result<LossSum> {
-        Ok(self.token_losses_and_backward(batch, scale, options)?.0)
+        Ok(self.token_losses_and_backward(batch, scale, options)?.loss)
     }
 
-    /// The same, and the loss of each position as [`Self::token_losses`] gives it, but as [rows * positions].
-    pub fn token_losses_and_backward(
-        &self,
-        batch: &Batch,
-        scale: f64,
-        options: &ForwardOptions,
-    ) -> Result<(LossSum, Tensor)> {
+    /// The same, with the loss of each position and where the time went.
+    pub fn token_losses_and_backward(&self, batch: &Batch, scale: f64, options: &ForwardOptions) -> Result<Pass> {
         check_trainable(self.kind(), options.compute)?;
         no_grad(|| {
+            let forward = Span::begin(c"forward");
             let weights = Weights::of(self, options.compute);
             let angles = self.angles_for(batch, options.compute)?;
             let context = self.context(batch, &angles)?;
@@ -104,7 +100,9 @@ impl Decoder {
                     x = output;
                 }
             }
-            let (sum, losses, d) =
+            let forward = forward.end();
+            let backward = Span::begin(c"backward");
+            let (loss, token_losses, d) =
                 loss::loss_and_gradient(self, &weights, &x, &batch.labels, scale, options.loss_chunk)?;
             drop(x);
             for index in (lowest..weights.layers.len()).rev() {
@@ -117,7 +115,7 @@ impl Decoder {
             {
                 embedding_backward(&gradient, &ids, &d, self.padding_id())?;
             }
-            Ok((sum, losses))
+            Ok(Pass { loss, token_losses, forward, backward: backward.end() })
         })
     }
 

@@ -36,5 +36,5 @@ pub use error::{Error, Result};
 pub use folder::{read_tensors, write_tensors};
 pub use forward::{Checkpointing, ForwardOptions};
 pub use generate::{GenerateOptions, generate};
-pub use loss::LossSum;
+pub use loss::{LossSum, Pass};
 pub use vocabulary::Initialization;

@@ -4,6 +4,8 @@
 //! the tokens that have a label pass through the head in chunks of a few megabytes of logits; each chunk's loss, gradient
 //! of its hidden states and share of the head's gradient are computed at once, the gradient of the logits in their place.
 
+use std::time::Duration;
+
 use palimpsest_torch::{cross_entropy, rms_norm, rms_norm_backward};
 use tch::{IndexOp, Kind, Tensor};
 
@@ -23,6 +25,20 @@ pub struct LossSum {
     pub sum: f64,
     /// How many positions have a label.
     pub targets: i64,
+}
+
+/// What a pass with gradients leaves besides them.
+#[derive(Debug)]
+pub struct Pass {
+    /// The loss over the batch's targets.
+    pub loss: LossSum,
+    /// The loss of each position, as of [`Decoder::token_losses`], but [rows * positions].
+    pub token_losses: Tensor,
+    /// The host's time from the ids to the residual stream after the last layer.
+    pub forward: Duration,
+    /// The host's time in the rest: the head and the loss, whose gradients are computed in the same go, and the backward
+    /// pass.
+    pub backward: Duration,
 }
 
 /// The tokens that have a label: their places among all tokens, `None` where all have, and their labels.

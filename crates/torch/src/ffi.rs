@@ -11,6 +11,9 @@ use crate::{Error, Result};
 /// tch's `*mut C_tensor`: an `at::Tensor*`.
 pub(crate) type Raw = *mut c_void;
 
+/// An `at::RecordFunction*`, or null.
+pub(crate) type Range = *mut c_void;
+
 unsafe extern "C" {
     fn palimpsest_free_string(text: *mut c_char);
     fn palimpsest_free_tensor(tensor: Raw);
@@ -28,6 +31,9 @@ unsafe extern "C" {
         reserved: *mut i64,
     ) -> *mut c_char;
     pub(crate) fn palimpsest_reset_device_peak(device_type: c_int, index: c_int) -> *mut c_char;
+
+    pub(crate) fn palimpsest_range_begin(name: *const c_char, range: *mut Range) -> *mut c_char;
+    pub(crate) fn palimpsest_range_end(range: Range);
 
     pub(crate) fn palimpsest_backward(outputs: *const Raw, gradients: *const Raw, count: usize) -> *mut c_char;
     pub(crate) fn palimpsest_grad(

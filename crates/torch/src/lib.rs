@@ -11,6 +11,7 @@ mod kernels;
 mod memory;
 mod optimizer;
 mod runtime;
+mod span;
 
 pub use autograd::{backward, grad, set_gradient};
 pub use error::{Error, Result};
@@ -25,3 +26,4 @@ pub use optimizer::{AdamW, adamw_step, scale_all, total_norm};
 pub use runtime::{
     count_operators, cpu_capability, cpu_has_bfloat16, set_deterministic, set_threads, threads, version,
 };
+pub use span::Span;

@@ -39,10 +39,36 @@ pub struct StepRecord {
     /// Wall time that training waited for checkpoints since the step before, which is not in `seconds`.
     #[serde(default)]
     pub checkpoint_seconds: f64,
+    /// Where the wall time went.
+    #[serde(flatten)]
+    pub parts: StepParts,
+    /// The share of the slots that holds something.
+    #[serde(default)]
+    pub fill: f64,
+    /// The process's memory after the step, where the system tells it.
+    #[serde(default)]
+    pub resident_bytes: Option<u64>,
+    /// The most of a GPU's memory that tensors have held at once since the process began; absent on a CPU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_bytes: Option<u64>,
     /// Whether the gradient was scaled down.
     pub clipped: bool,
     /// Whether the loss was a spike and the optimizer did not step.
     pub skipped: bool,
+}
+
+/// The parts of a step's wall time, in seconds of the host; together they are nearly all of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct StepParts {
+    /// Reading sequences and making batches of them.
+    pub data_seconds: f64,
+    /// From the ids to the last layer's output.
+    pub forward_seconds: f64,
+    /// The head, the loss and the backward pass, until the losses are read.
+    pub backward_seconds: f64,
+    /// The gradient's norm, clipping, and the optimizer.
+    pub optimizer_seconds: f64,
 }
 
 /// A line of `evaluations.jsonl`.
@@ -176,6 +202,10 @@ mod tests {
             tokens_per_second: 5.0,
             seconds: 2.0,
             checkpoint_seconds: 0.0,
+            parts: StepParts { data_seconds: 0.1, forward_seconds: 0.5, backward_seconds: 1.0, optimizer_seconds: 0.2 },
+            fill: 0.75,
+            resident_bytes: Some(1 << 20),
+            device_bytes: None,
             clipped: false,
             skipped: true,
         }

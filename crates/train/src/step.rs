@@ -1,16 +1,15 @@
 //! One optimizer step: forward and backward over micro-batches, clip, judge, update.
 
-use std::time::Instant;
-
 use palimpsest_api::Stage;
 use palimpsest_corpus::{Sequence, StageReader};
 use palimpsest_model::{Batch, Decoder, ForwardOptions, Row};
+use palimpsest_torch::{Span, device_memory, host_memory};
 use tch::Device;
 
 use crate::dataset_loss::DatasetLosses;
 use crate::error::{Error, Result};
 use crate::optimizer::Optimizer;
-use crate::records::StepRecord;
+use crate::records::{StepParts, StepRecord};
 use crate::schedule::learning_rate;
 use crate::spikes::{SpikeWindow, Verdict};
 
@@ -37,7 +36,9 @@ pub(crate) fn take_step(
     stage_step: u64,
     step: u64,
 ) -> Result<(StepRecord, DatasetLosses)> {
-    let started = Instant::now();
+    let whole = Span::begin(c"step");
+    let mut parts = StepParts::default();
+    let data = Span::begin(c"data");
     let batch = u64::from(context.stage.batch.sequences);
     let first = stage_step * batch;
     let last = (first + batch).min(context.reader.sequences() as u64);
@@ -45,17 +46,24 @@ pub(crate) fn take_step(
         (first..last).map(|index| context.reader.sequence(index as usize)).collect::<Result<_, _>>()?;
 
     let targets: u64 = sequences.iter().map(|sequence| count_targets(sequence)).sum();
+    parts.data_seconds += data.end().as_secs_f64();
     let mut sum = 0.0;
     let mut by_dataset = DatasetLosses::default();
     for micro_batch in sequences.chunks(context.stage.batch.micro_batch as usize) {
+        let data = Span::begin(c"data");
         let batch = mk_batch(context, micro_batch);
+        parts.data_seconds += data.end().as_secs_f64();
         let scale = 1.0 / targets.max(1) as f64;
-        let (loss, of_tokens) = model.token_losses_and_backward(&batch, scale, &context.forward)?;
-        sum += loss.sum;
-        by_dataset.count(micro_batch, batch.width(), &of_tokens)?;
+        let pass = model.token_losses_and_backward(&batch, scale, &context.forward)?;
+        let losses = Span::begin(c"losses");
+        sum += pass.loss.sum;
+        by_dataset.count(micro_batch, batch.width(), &pass.token_losses)?;
+        parts.forward_seconds += pass.forward.as_secs_f64();
+        parts.backward_seconds += (pass.backward + losses.end()).as_secs_f64();
     }
     let loss = sum / targets.max(1) as f64;
 
+    let update = Span::begin(c"optimizer");
     let clip = optimizer.clip(model, context.stage.optimizer.clip_norm.value())?;
     let rate = learning_rate(
         &context.stage.schedule,
@@ -70,22 +78,29 @@ pub(crate) fn take_step(
         Verdict::Fail => return Err(spike_error(context.stage, step, loss)),
     }
     model.zero_gradients()?;
+    parts.optimizer_seconds = update.end().as_secs_f64();
 
     let tokens = sequences.iter().map(|sequence| u64::from(sequence.document_tokens)).sum();
-    let seconds = started.elapsed().as_secs_f64();
+    let slots = sequences.len() as u64 * context.sequence_length as u64;
+    let filled: usize = sequences.iter().map(|sequence| sequence.input_ids.len()).sum();
+    let seconds = whole.end().as_secs_f64();
     let record = StepRecord {
         step,
         stage: context.stage.name.clone(),
         bucket: sequences.first().map_or(0, |sequence| sequence.bucket),
         tokens,
         targets,
-        slots: sequences.len() as u64 * context.sequence_length as u64,
+        slots,
         loss: Some(loss).filter(|loss| loss.is_finite()),
         grad_norm: Some(clip.norm).filter(|norm| norm.is_finite()),
         learning_rate: rate,
         tokens_per_second: tokens as f64 / seconds,
         seconds,
         checkpoint_seconds: 0.0,
+        parts,
+        fill: filled as f64 / slots.max(1) as f64,
+        resident_bytes: host_memory().map(|memory| memory.resident),
+        device_bytes: device_memory(context.device)?.map(|memory| memory.peak),
         // A step that was not taken used no gradient, scaled down or not.
         clipped: clip.clipped && verdict != Verdict::Skip,
         skipped: verdict == Verdict::Skip,
