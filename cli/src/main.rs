@@ -35,6 +35,8 @@ enum Command {
     Run(run::Arguments),
     /// Check job files by the API server's rules.
     Validate(validate::Arguments),
+    /// Print the custom resource definitions as YAML, for `kubectl apply -f -`.
+    Crds,
     /// Write a checkpoint as a Hugging Face folder.
     #[command(disable_help_flag = true)]
     Export(Handed),
@@ -86,6 +88,10 @@ fn dispatch(command: Command) -> Result<ExitCode> {
     match command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Validate(arguments) => validate::run(&arguments),
+        Command::Crds => {
+            print!("{}", palimpsest_api::crds_yaml());
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Export(handed) => worker::hand_over("export", &handed.arguments),
         Command::Generate(handed) => worker::hand_over("generate", &handed.arguments),
         Command::Eval(handed) => worker::hand_over("eval", &handed.arguments),

@@ -5,6 +5,8 @@ use std::{borrow::Cow, fmt};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use crate::training_job::limits;
+
 /// A finite decimal number that keeps the text the user wrote, such as `"1e-4"`.
 #[derive(Clone, PartialEq)]
 pub struct Decimal {
@@ -16,7 +18,7 @@ impl Decimal {
     /// The number that `text` spells, or a sentence that says why it spells none.
     pub fn parse(text: &str) -> Result<Self, String> {
         match text.parse::<f64>() {
-            Ok(value) if value.is_finite() && !text.starts_with('+') => Ok(Self { text: text.to_owned(), value }),
+            Ok(value) if is_within_the_pattern(text) => Ok(Self { text: text.to_owned(), value }),
             _ => Err(format!("\"{text}\" is not a decimal number: write one such as \"0.1\" or \"1e-4\"")),
         }
     }
@@ -30,6 +32,20 @@ impl Decimal {
     pub fn value(&self) -> f64 {
         self.value
     }
+}
+
+/// What the API server allows. Two digits of an exponent and 32 characters are always finite, so that its rules can
+/// compare what the text spells.
+const PATTERN: &str = r"^-?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]{1,2})?$";
+
+/// Whether a text that spells a number is one of the pattern: no sign +, no infinity, no long exponent.
+fn is_within_the_pattern(text: &str) -> bool {
+    let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+    text.len() <= limits::DECIMAL
+        && !mantissa.starts_with('+')
+        && mantissa.bytes().any(|byte| byte.is_ascii_digit())
+        && mantissa.bytes().all(|byte| b"-.0123456789".contains(&byte))
+        && exponent.trim_start_matches(['-', '+']).len() <= 2
 }
 
 impl fmt::Display for Decimal {
@@ -82,7 +98,8 @@ impl JsonSchema for Decimal {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "string",
-            "pattern": r"^-?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?$",
+            "pattern": PATTERN,
+            "maxLength": limits::DECIMAL,
         })
     }
 }
@@ -96,7 +113,9 @@ mod tests {
         for (text, value) in [("1e-4", 1e-4), ("0.1", 0.1), (".5", 0.5), ("2.", 2.0), ("-1", -1.0), ("1E+3", 1e3)] {
             assert_eq!(Decimal::parse(text).unwrap().value(), value);
         }
-        for text in ["", "nan", "inf", "infinity", "+1", "1e400", "0x10", "1_000", " 1", "1,5", "e5", ".", "1e"] {
+        for text in [
+            "", "nan", "inf", "infinity", "+1", "1e400", "0x10", "1_000", " 1", "1,5", "e5", ".", "1e", "1e100", "-inf",
+        ] {
             assert!(Decimal::parse(text).is_err(), "{text}");
         }
     }

@@ -4,6 +4,7 @@
 //! YAML text --parse--> nodes with lines --overrides--> --deserialize--> TrainingJob --validate--> violations
 //! ```
 
+mod crd;
 mod decimal;
 mod digest;
 mod load;
@@ -13,6 +14,7 @@ mod uri;
 mod validate;
 mod yaml;
 
+pub use crd::{crds, crds_yaml, pod_template_schema, training_job_crd};
 pub use decimal::Decimal;
 pub use digest::{differing_fields, result_digest};
 pub use load::{LoadError, load};

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::defaults;
+use super::{defaults, limits};
 use crate::Decimal;
 
 /// The datasets and how they are packed.
@@ -24,6 +24,7 @@ pub struct DataSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prepared: Option<Prepared>,
     /// The sub-datasets.
+    #[schemars(length(max = limits::DATASETS))]
     pub datasets: Vec<Dataset>,
 }
 
@@ -32,6 +33,7 @@ pub struct DataSpec {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Prepared {
     /// The folder.
+    #[schemars(length(max = limits::URI))]
     pub uri: String,
 }
 
@@ -60,8 +62,10 @@ pub enum Attention {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Dataset {
     /// The name that mixtures and evaluations use.
+    #[schemars(length(max = limits::NAME))]
     pub name: String,
     /// A file or a folder.
+    #[schemars(length(max = limits::URI))]
     pub uri: String,
     /// The format of its files.
     #[serde(default)]
@@ -71,6 +75,7 @@ pub struct Dataset {
     pub fields: Fields,
     /// A language tag, for the report.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = limits::TEXT))]
     pub language: Option<String>,
     /// The part that is never trained on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -98,12 +103,15 @@ pub enum DatasetFormat {
 pub struct Fields {
     /// The text that is trained on.
     #[serde(default = "defaults::text_field")]
+    #[schemars(length(max = limits::TEXT))]
     pub text: String,
     /// The prompt before it, masked from the loss; a record may lack it.
     #[serde(default = "defaults::prompt_field")]
+    #[schemars(length(max = limits::TEXT))]
     pub prompt: String,
     /// The category; a record may lack it.
     #[serde(default = "defaults::category_field")]
+    #[schemars(length(max = limits::TEXT))]
     pub category: String,
 }
 
@@ -127,8 +135,10 @@ pub struct HoldOut {
 pub struct Preparation {
     /// Filters, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = limits::FILTERS), with = "Vec<serde_json::Map<String, Value>>")]
     pub filters: Vec<Value>,
     /// Deduplication.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<serde_json::Map<String, Value>>")]
     pub deduplicate: Option<Value>,
 }

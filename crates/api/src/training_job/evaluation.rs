@@ -3,13 +3,14 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::defaults;
+use super::{defaults, limits};
 
 /// A measurement: exactly one of `bitsPerByte` and `suite`.
 #[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Evaluation {
     /// Its name.
+    #[schemars(length(max = limits::NAME))]
     pub name: String,
     /// Bits per byte of a dataset's held-out documents.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -19,6 +20,7 @@ pub struct Evaluation {
     pub suite: Option<Suite>,
     /// At which moments.
     #[serde(default = "defaults::when")]
+    #[schemars(length(max = limits::MOMENTS))]
     pub when: Vec<When>,
     /// And every so many steps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -30,6 +32,7 @@ pub struct Evaluation {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct BitsPerByte {
     /// The dataset's name.
+    #[schemars(length(max = limits::NAME))]
     pub dataset: String,
 }
 
@@ -38,8 +41,10 @@ pub struct BitsPerByte {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Suite {
     /// Which.
+    #[schemars(length(max = limits::TEXT))]
     pub kind: String,
     /// Its folder.
+    #[schemars(length(max = limits::URI))]
     pub uri: String,
     /// Demonstrations before each question.
     #[serde(default)]

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::defaults;
+use super::{defaults, limits};
 
 /// The precision of the forward and backward passes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
@@ -60,6 +60,7 @@ pub enum DataParallelism {
 pub struct CheckpointSpec {
     /// The folder; default: beside the output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = limits::URI))]
     pub uri: Option<String>,
     /// Every so many steps.
     #[serde(default, skip_serializing_if = "Option::is_none")]

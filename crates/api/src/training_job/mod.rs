@@ -4,10 +4,12 @@ mod data;
 mod defaults;
 mod evaluation;
 mod execution;
+pub(crate) mod limits;
 mod model;
 mod optimizer;
 mod output;
 mod stage;
+mod status;
 mod tokenizer;
 mod workers;
 
@@ -23,6 +25,10 @@ pub use model::{CheckpointSource, CheckpointState, ModelSource};
 pub use optimizer::{DecayShape, NoDecay, Optimizer, Schedule, ScheduleKind, SpikeAction, Spikes};
 pub use output::{OnExisting, Output, OutputDtype, SecretReference, StoreSpec};
 pub use stage::{Batch, Budget, CarryOver, MixtureEntry, Reuse, Stage, Trainable};
+pub use status::{
+    CheckpointStatus, Condition, ConditionStatus, EvaluationStatus, ModelStatus, Progress, Resolved, StageStatus,
+    TrainingJobStatus,
+};
 pub use tokenizer::{EmbeddingInitialization, LearnTokenizer, PiecesSource, TokenizerExtension, TokenizerSpec};
 pub use workers::{Elastic, PodRetention, RunPolicy, Workers};
 
@@ -75,6 +81,7 @@ pub struct TrainingJobSpec {
     /// The datasets and how they are packed.
     pub data: DataSpec,
     /// The stages, in order.
+    #[schemars(length(max = limits::STAGES))]
     pub stages: Vec<Stage>,
     /// The precision of the forward and backward passes.
     #[serde(default)]
@@ -93,11 +100,13 @@ pub struct TrainingJobSpec {
     pub checkpoint: CheckpointSpec,
     /// What is measured, and when.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = limits::EVALUATIONS))]
     pub evaluation: Vec<Evaluation>,
     /// Where the trained model goes.
     pub output: Output,
     /// Credentials of object stores.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = limits::STORES))]
     pub stores: Vec<StoreSpec>,
     /// The worker pods.
     #[serde(default)]
@@ -107,5 +116,6 @@ pub struct TrainingJobSpec {
     pub run_policy: RunPolicy,
     /// The controller that owns the job.
     #[serde(default = "defaults::managed_by")]
+    #[schemars(length(max = limits::NAME))]
     pub managed_by: String,
 }

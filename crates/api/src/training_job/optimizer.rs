@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::defaults;
+use super::{defaults, limits};
 use crate::Decimal;
 
 /// AdamW.
@@ -24,6 +24,7 @@ pub struct Optimizer {
     pub weight_decay: Decimal,
     /// Parameters without weight decay.
     #[serde(default = "defaults::no_decay")]
+    #[schemars(length(max = limits::NO_DECAY))]
     pub no_decay: Vec<NoDecay>,
     /// The largest norm of the gradient of all parameters; 0: none.
     #[serde(default = "defaults::clip_norm")]

@@ -3,11 +3,14 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::limits;
+
 /// Where the trained model goes.
 #[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Output {
     /// The folder.
+    #[schemars(length(max = limits::URI))]
     pub uri: String,
     /// The type of the weights written; absent: Float32.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -43,12 +46,14 @@ pub enum OnExisting {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct StoreSpec {
     /// The prefix.
+    #[schemars(length(max = limits::URI))]
     pub uri_prefix: String,
     /// A Secret that the pods read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<SecretReference>,
     /// The address of an S3-compatible service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = limits::URI))]
     pub endpoint: Option<String>,
 }
 
@@ -57,5 +62,6 @@ pub struct StoreSpec {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SecretReference {
     /// Its name.
+    #[schemars(length(max = limits::TEXT))]
     pub name: String,
 }

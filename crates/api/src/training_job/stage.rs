@@ -3,18 +3,20 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Optimizer, Schedule, Spikes, defaults};
+use super::{Optimizer, Schedule, Spikes, defaults, limits};
 
 /// A stage: a mixture trained on for a budget, bucket by bucket.
 #[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Stage {
     /// Its name.
+    #[schemars(length(max = limits::NAME))]
     pub name: String,
     /// Into how many buckets its data is cut.
     #[serde(default = "defaults::buckets")]
     pub buckets: u32,
     /// The share of each dataset.
+    #[schemars(length(max = limits::DATASETS))]
     pub mixture: Vec<MixtureEntry>,
     /// How much is trained on.
     pub budget: Budget,
@@ -49,6 +51,7 @@ pub struct Stage {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct MixtureEntry {
     /// The dataset's name.
+    #[schemars(length(max = limits::NAME))]
     pub dataset: String,
     /// Relative, in tokens; absent only where the budget is in epochs.
     #[serde(default, skip_serializing_if = "Option::is_none")]

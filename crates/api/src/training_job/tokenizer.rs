@@ -3,12 +3,15 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::limits;
+
 /// The tokenizer: `uri`, `learn` or neither (the model's own), then perhaps an extension.
 #[derive(Clone, Debug, Default, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TokenizerSpec {
     /// A folder or file: tokenizer.json, SentencePiece .model or .tiktoken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = limits::URI))]
     pub uri: Option<String>,
     /// Learn one from datasets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -25,6 +28,7 @@ pub struct LearnTokenizer {
     /// The number of ids, special and byte pieces included.
     pub vocabulary_size: u32,
     /// The names of the datasets to learn from.
+    #[schemars(length(max = limits::DATASETS), inner(length(max = limits::NAME)))]
     pub from: Vec<String>,
 }
 
@@ -36,6 +40,7 @@ pub struct TokenizerExtension {
     pub vocabulary_size: u32,
     /// The names of the datasets to learn pieces from.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = limits::DATASETS), inner(length(max = limits::NAME)))]
     pub learn_from: Vec<String>,
     /// A file of pieces.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -50,6 +55,7 @@ pub struct TokenizerExtension {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PiecesSource {
     /// The file.
+    #[schemars(length(max = limits::URI))]
     pub uri: String,
 }
 

@@ -16,8 +16,9 @@ pub struct Workers {
     /// The range in which the number may change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub elastic: Option<Elastic>,
-    /// A PodTemplateSpec.
+    /// A PodTemplateSpec for the worker pods. Its container called worker is merged into ours; GPUs are its resource limits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::crd::pod_template")]
     pub template: Option<Value>,
 }
 

@@ -3,12 +3,14 @@
 mod deserialize;
 mod parse;
 mod scalar;
+mod write;
 
 use std::fmt;
 
 pub(crate) use deserialize::from_node;
 pub(crate) use parse::parse;
 pub(crate) use scalar::{Resolved, Scalar};
+pub(crate) use write::write;
 
 /// A value and where it was written.
 #[derive(Clone, Debug)]
