@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use anyhow::{Context, Result};
-use palimpsest_api::{TrainingJob, load, unsupported, validate};
+use palimpsest_api::{Place, TrainingJob, load, unsupported, validate};
 use palimpsest_store::{Mounts, RunFolder};
 
 use crate::errors::UserError;
@@ -47,12 +47,12 @@ fn parse_mount(text: &str) -> Result<(String, PathBuf), String> {
     }
 }
 
-/// Reads a job file and checks it by the rules of the API server.
-pub(crate) fn read(file: &Path, overrides: &[String]) -> Result<TrainingJob> {
+/// Reads a job file and checks it by the rules of where it is to run.
+pub(crate) fn read(file: &Path, overrides: &[String], place: Place) -> Result<TrainingJob> {
     let text = fs::read_to_string(file)
         .map_err(|error| UserError::new(format!("cannot read {}: {error}; check the path", file.display())))?;
     let job = load(&text, overrides).map_err(|error| UserError::new(format!("{}: {error}", file.display())))?;
-    refuse(file, &validate(&job))?;
+    refuse(file, &validate(&job, place))?;
     Ok(job)
 }
 
@@ -67,7 +67,7 @@ fn refuse(file: &Path, violations: &[palimpsest_api::Violation]) -> Result<()> {
 impl JobOptions {
     /// Reads the job, and refuses what cannot be run here.
     pub(crate) fn read(&self) -> Result<Job> {
-        let mut job = read(&self.file, &self.overrides)?;
+        let mut job = read(&self.file, &self.overrides, Place::Machine)?;
         let file = std::path::absolute(&self.file).with_context(|| format!("cannot find {}", self.file.display()))?;
         if let Some(output) = &self.output {
             move_to(&mut job, output)?;

@@ -36,7 +36,7 @@ impl Decimal {
 
 /// What the API server allows. Two digits of an exponent and 32 characters are always finite, so that its rules can
 /// compare what the text spells.
-const PATTERN: &str = r"^-?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]{1,2})?$";
+pub(crate) const PATTERN: &str = r"^-?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]{1,2})?$";
 
 /// Whether a text that spells a number is one of the pattern: no sign +, no infinity, no long exponent.
 fn is_within_the_pattern(text: &str) -> bool {

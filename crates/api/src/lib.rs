@@ -21,4 +21,4 @@ pub use load::{LoadError, load};
 pub use schema::training_job_schema;
 pub use training_job::*;
 pub use uri::{Scheme, Uri, UriError};
-pub use validate::{Violation, unsupported, validate};
+pub use validate::{Place, Violation, unsupported, validate};

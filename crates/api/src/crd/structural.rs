@@ -4,7 +4,8 @@ use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
-use super::rules;
+use super::rules::{self, VALIDATIONS};
+use crate::decimal::PATTERN;
 
 /// What an enumeration's values mean, on the way from the enumeration to the field that holds it.
 const MEANINGS: &str = "x-meanings";
@@ -62,6 +63,10 @@ impl Converter<'_> {
                 }
                 "format" => converted.extend(format(value)),
                 "default" if value.is_null() => {}
+                // A rule says the same, with an example in the place of the expression.
+                "pattern" if value == PATTERN => {
+                    converted.insert(VALIDATIONS.to_owned(), json!([rules::decimal_number()]));
+                }
                 // What only says again what the structure says.
                 "$schema" | "$defs" | "title" => {}
                 _ => {

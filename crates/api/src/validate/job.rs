@@ -106,20 +106,45 @@ fn check_evaluation(field: &str, evaluation: &Evaluation, spec: &TrainingJobSpec
 }
 
 fn check_store(field: &str, store: &StoreSpec, before: &[StoreSpec], violations: &mut Violations) {
-    let field = format!("{field}.uriPrefix");
+    let prefix = format!("{field}.uriPrefix");
     match Uri::parse(&store.uri_prefix) {
-        Err(error) => violations.add(&field, error.to_string()),
-        Ok(uri) => violations.add_if(
-            matches!(uri.scheme(), Scheme::File | Scheme::Pvc),
-            &field,
-            format!("{}:// needs no credentials; remove it", uri.scheme()),
-        ),
+        Ok(uri) if matches!(uri.scheme(), Scheme::File | Scheme::Pvc) => {
+            violations.add(&prefix, format!("{}:// needs no credentials; remove it", uri.scheme()));
+        }
+        Ok(_) => {}
+        Err(_) => {
+            let message = "is no prefix of an object store; write one such as \"s3://BUCKET/\"";
+            violations.add(&prefix, format!("\"{}\" {message}", store.uri_prefix));
+        }
+    }
+    if let Some(secret) = &store.secret_ref {
+        let is_name = secret.name.starts_with(is_name_end)
+            && secret.name.ends_with(is_name_end)
+            && secret.name.chars().all(|c| is_name_end(c) || "-.".contains(c));
+        violations.add_if(
+            !is_name,
+            format!("{field}.secretRef.name"),
+            format!("\"{}\" is no name of a Secret; use lower-case letters, digits, \"-\" and \".\"", secret.name),
+        );
+    }
+    if let Some(endpoint) = &store.endpoint {
+        let address = endpoint.strip_prefix("https://").or_else(|| endpoint.strip_prefix("http://"));
+        violations.add_if(
+            !address.is_some_and(|address| !address.is_empty() && !address.starts_with('/')),
+            format!("{field}.endpoint"),
+            format!("\"{endpoint}\" is no address; write one such as https://minio:9000"),
+        );
     }
     violations.add_if(
         before.iter().any(|other| other.uri_prefix == store.uri_prefix),
-        field,
+        prefix,
         format!("\"{}\" is there already; keep one", store.uri_prefix),
     );
+}
+
+/// What a Kubernetes name may begin and end with.
+fn is_name_end(c: char) -> bool {
+    c.is_ascii_lowercase() || c.is_ascii_digit()
 }
 
 fn check_workers(workers: &Workers, violations: &mut Violations) {
@@ -128,6 +153,15 @@ fn check_workers(workers: &Workers, violations: &mut Violations) {
         "spec.workers.replicas",
         "0 workers train nothing; write 1 or more, or suspend the job",
     );
+    let restarts = workers.template.as_ref().and_then(|template| template["spec"]["restartPolicy"].as_str());
+    if let Some(policy) = restarts.filter(|policy| *policy != "Never") {
+        violations.add(
+            "spec.workers.template.spec.restartPolicy",
+            format!(
+                "\"{policy}\" is not for workers, which are started again as other pods; remove it, or write Never"
+            ),
+        );
+    }
     let Some(elastic) = &workers.elastic else { return };
     let field = "spec.workers.elastic";
     violations.add_if(

@@ -4,11 +4,14 @@ mod data;
 mod job;
 mod model;
 mod names;
+mod place;
+mod schema;
 mod stage;
 mod unsupported;
 
 use std::fmt;
 
+pub use place::Place;
 pub use unsupported::unsupported;
 
 use crate::training_job::TrainingJob;
@@ -29,14 +32,15 @@ impl fmt::Display for Violation {
     }
 }
 
-/// Everything that is wrong with `job`, in the order of its fields; nothing where it is right.
-pub fn validate(job: &TrainingJob) -> Vec<Violation> {
-    let mut violations = Violations::default();
+/// Everything that is wrong with `job` where it is to run; nothing where it is right.
+pub fn validate(job: &TrainingJob, place: Place) -> Vec<Violation> {
+    let mut violations = Violations { place, ..Violations::default() };
     job::check_metadata(job, &mut violations);
     model::check(&job.spec, &mut violations);
     data::check(&job.spec.data, &mut violations);
     stage::check(&job.spec, &mut violations);
     job::check(&job.spec, &mut violations);
+    schema::check(&job.spec, &mut violations);
     violations.list
 }
 
@@ -44,6 +48,7 @@ pub fn validate(job: &TrainingJob) -> Vec<Violation> {
 #[derive(Debug, Default)]
 struct Violations {
     list: Vec<Violation>,
+    place: Place,
 }
 
 impl Violations {
@@ -69,19 +74,18 @@ impl Violations {
     }
 
     fn uri(&mut self, field: impl Into<String>, uri: &str) {
-        if let Err(error) = Uri::parse(uri) {
-            self.add(field, error.to_string());
+        if let Some(message) = self.place.refuse(uri) {
+            self.add(field, message);
         }
     }
 
     /// A URI that is written to.
     fn writable_uri(&mut self, field: impl Into<String>, uri: &str) {
-        match Uri::parse(uri) {
-            Err(error) => self.add(field, error.to_string()),
-            Ok(parsed) if parsed.scheme() == Scheme::Hf => {
-                self.add(field, format!("\"{uri}\" cannot be written to; use file://, pvc://, s3://, gs:// or az://"));
-            }
-            Ok(_) => {}
+        let is_hub = Uri::parse(uri).is_ok_and(|uri| uri.scheme() == Scheme::Hf);
+        if is_hub {
+            self.add(field, format!("\"{uri}\" cannot be written to; use {}", self.place.writable()));
+        } else {
+            self.uri(field, uri);
         }
     }
 

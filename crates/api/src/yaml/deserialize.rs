@@ -181,7 +181,8 @@ enum Nulls {
 macro_rules! integers {
     ($($method:ident $visit:ident $type:ty),*) => {
         $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Problem> {
-            let value = self.integer(<$type>::MIN.into(), <$type>::MAX.into())?;
+            // Kubernetes knows no unsigned numbers.
+            let value = self.integer(<$type>::MIN.into(), i128::from(<$type>::MAX).min(i64::MAX.into()))?;
             // The bounds above are the type's own.
             self.located(visitor.$visit(value as $type))
         })*
@@ -380,7 +381,7 @@ fn unknown_field(name: &str, expected: &[&str], parent: &Path<'_>, origin: Origi
 }
 
 /// The allowed name that the user probably meant.
-fn nearest<'n>(name: &str, allowed: &[&'n str]) -> Option<&'n str> {
+pub(crate) fn nearest<'n>(name: &str, allowed: &[&'n str]) -> Option<&'n str> {
     let plain = |text: &str| text.replace(['_', '-'], "").to_lowercase();
     let name = plain(name);
     let distance = |candidate: &str| strsim::damerau_levenshtein(&name, &plain(candidate));

@@ -7,7 +7,7 @@ mod write;
 
 use std::fmt;
 
-pub(crate) use deserialize::from_node;
+pub(crate) use deserialize::{from_node, nearest};
 pub(crate) use parse::parse;
 pub(crate) use scalar::{Resolved, Scalar};
 pub(crate) use write::write;

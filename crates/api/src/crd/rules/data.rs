@@ -1,7 +1,7 @@
 //! Datasets, and where they are named.
 
 use super::Rule;
-use super::shapes::{decimal, name, not_empty, unique_names, uri, writable_uri};
+use super::shapes::{decimal, is_decimal, name, not_empty, unique_names, uri, writable_uri};
 
 pub(super) fn rules() -> Vec<Rule> {
     let default_fields =
@@ -62,8 +62,11 @@ fn named_datasets() -> Vec<Rule> {
     let learned = "(has(self.tokenizer) && has(self.tokenizer.learn) ? self.tokenizer.learn.from : [])";
     let extended = "(has(self.tokenizer) && has(self.tokenizer.extension) && has(self.tokenizer.extension.learnFrom) ? self.tokenizer.extension.learnFrom : [])";
     let measured = "(has(self.evaluation) ? self.evaluation.filter(one, has(one.bitsPerByte)).map(one, one.bitsPerByte.dataset) : [])";
-    let held_out =
-        "self.data.datasets.exists(one, one.name == name && has(one.holdOut) && double(one.holdOut.fraction) > 0.0)";
+    let fraction = "one.holdOut.fraction";
+    let held_out = format!(
+        "self.data.datasets.exists(one, one.name == name && has(one.holdOut) && (!{} || double({fraction}) > 0.0))",
+        is_decimal(fraction)
+    );
     vec![
         named(learned, ".tokenizer.learn.from"),
         named(extended, ".tokenizer.extension.learnFrom"),

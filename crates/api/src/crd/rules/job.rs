@@ -73,11 +73,10 @@ fn stores() -> Vec<Rule> {
         .says(format!("'\"' + {names}.filter(prefix, !{names}.exists_one(other, other == prefix))[0] + '\" is there already; keep one'")),
         Rule::new(
             "StoreSpec.uriPrefix",
-            "!self.startsWith('pvc://') && !self.startsWith('file://')",
-            "a volume needs no credentials; remove it",
+            "self.matches('^(s3|gs|az|hf)://[^/]') && !self.matches('/[.][.](/|$)')",
+            "is no prefix of an object store; write one such as \"s3://BUCKET/\"",
         )
-        .says("self.split('://')[0] + ':// needs no credentials; remove it'"),
-        Rule { expression: format!("self.startsWith('file://') || ({})", uri("").expression), ..uri("StoreSpec.uriPrefix") },
+        .says("self.matches('^(pvc|file)://') ? self.substring(0, self.indexOf('://')) + ':// needs no credentials; remove it' : '\"' + self + '\" is no prefix of an object store; write one such as \"s3://BUCKET/\"'"),
         Rule::new(
             "SecretReference.name",
             "self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",

@@ -60,13 +60,21 @@ static RULES: LazyLock<Vec<Rule>> = LazyLock::new(|| {
     [model::rules(), data::rules(), stage::rules(), optimizer::rules(), job::rules(), changes::rules()].concat()
 });
 
+/// Where a schema has its rules.
+pub(super) const VALIDATIONS: &str = "x-kubernetes-validations";
+
+/// The rule of every decimal number, wherever it stands.
+pub(super) fn decimal_number() -> Value {
+    shapes::decimal_number().to_json()
+}
+
 /// Adds the rules on `name`, a type or `Type.field`, to its schema.
 pub(super) fn attach(name: &str, schema: &mut Value) {
     let rules: Vec<Value> = RULES.iter().filter(|rule| rule.on == name).map(Rule::to_json).collect();
     if rules.is_empty() {
         return;
     }
-    match &mut schema["x-kubernetes-validations"] {
+    match &mut schema[VALIDATIONS] {
         Value::Array(present) => present.extend(rules),
         absent => *absent = rules.into(),
     }

@@ -1,20 +1,21 @@
 //! Optimizers, schedules and spikes of a stage.
 
 use super::Rule;
-use super::shapes::{decimal, unique};
+use super::shapes::{decimal, is_decimal, unique};
 
 pub(super) fn rules() -> Vec<Rule> {
     let range = |field: &str, condition: &str, remedy: &str| {
         decimal(&format!("Optimizer.{field}"), condition, &format!("is out of range; write {remedy}"))
     };
+    let in_range = format!("!{} || (double(beta) >= 0.0 && double(beta) < 1.0)", is_decimal("beta"));
     let mut rules = vec![
         range("learningRate", "value > 0.0", "more than 0, such as \"1e-4\""),
         Rule::new(
             "Optimizer.betas",
-            "self.all(beta, double(beta) >= 0.0 && double(beta) < 1.0)",
+            format!("self.all(beta, {in_range})"),
             "is out of range; write 0 or more and less than 1",
         )
-        .says("self.filter(beta, double(beta) < 0.0 || double(beta) >= 1.0)[0] + ' is out of range; write 0 or more and less than 1'"),
+        .says(format!("self.filter(beta, !({in_range}))[0] + ' is out of range; write 0 or more and less than 1'")),
         range("epsilon", "value > 0.0", "more than 0, such as \"1e-8\""),
         range("weightDecay", "value >= 0.0", "0 or more"),
         range("clipNorm", "value >= 0.0", "0 (no clipping) or more"),

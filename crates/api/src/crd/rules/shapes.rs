@@ -1,6 +1,7 @@
 //! Rules that come up again and again.
 
 use super::Rule;
+use crate::decimal::PATTERN;
 
 /// Exactly one of `fields` is there. The sentences are written out, since the API server cannot bound what `join` costs.
 pub(super) fn exactly_one(on: &str, fields: &[&str]) -> Rule {
@@ -31,10 +32,21 @@ pub(super) fn positive(on: &str, message: &str) -> Rule {
     Rule::new(on, "self > 0", message)
 }
 
-/// A decimal number, `value` in `condition`, is in range.
+/// Text that spells a decimal number.
+pub(super) fn decimal_number() -> Rule {
+    let message = "is not a decimal number: write one such as \"0.1\" or \"1e-4\"";
+    Rule::new("", is_decimal("self"), message).says(format!("'\"' + self + '\" {message}'"))
+}
+
+/// CEL: whether `text` spells a decimal number.
+pub(super) fn is_decimal(text: &str) -> String {
+    format!("{text}.matches('{}')", PATTERN.replace('\\', "\\\\"))
+}
+
+/// A decimal number, `value` in `condition`, is in range. Where it is none, that alone is said.
 pub(super) fn decimal(on: &str, condition: &str, complaint: &str) -> Rule {
     let condition = condition.replace("value", "double(self)");
-    Rule::new(on, condition, complaint).says(format!("self + ' {complaint}'"))
+    Rule::new(on, format!("!{} || ({condition})", is_decimal("self")), complaint).says(format!("self + ' {complaint}'"))
 }
 
 /// Text is not empty.
@@ -67,7 +79,7 @@ pub(super) fn unique(on: &str) -> Rule {
 /// Where something is, as far as the text shows: pods share no file of one machine.
 pub(super) fn uri(on: &str) -> Rule {
     let sentence = r#"self.size() == 0 ? 'it is empty; write where it is, such as "pvc://CLAIM/PATH"'
-: !self.contains('://') ? '"' + self + '" has no scheme; write where it is, such as "pvc://CLAIM/' + self + '"'
+: !self.contains('://') ? '"' + self + '" has no scheme; write where it is, such as "pvc://CLAIM/PATH"'
 : self.startsWith('file://') ? '"' + self + '" is a path of one machine, which pods do not share; put it on a volume and write "pvc://CLAIM/PATH", or use s3://, gs://, az:// or hf://'
 : !self.matches('^(pvc|s3|gs|az|hf)://') ? 'the scheme of "' + self + '" is unknown; use one of pvc://, s3://, gs://, az://, hf://'
 : self.matches('/[.][.](/|$)') ? '"' + self + '" leads out by ".."; write the path that is meant'
