@@ -27,6 +27,8 @@ pub struct Coordinator {
     state: State,
     agents: BTreeMap<AgentId, Agent>,
     attempt: u64,
+    /// The newest attempt that anybody was heard to run: a coordinator before this one may have begun more than it knew of.
+    heard: u64,
     started: Duration,
     /// Crashes since a checkpoint was committed that was newer than any before.
     crashes: u32,
@@ -66,6 +68,7 @@ impl Coordinator {
         Self {
             state: State::Waiting { until: now + config.start_timeout },
             attempt: config.last_attempt,
+            heard: config.last_attempt,
             agents: BTreeMap::new(),
             started: now,
             crashes: 0,
@@ -198,6 +201,9 @@ impl Coordinator {
     }
 
     fn take_report(&mut self, now: Duration, id: &AgentId, attempt: u64, report: Report, commands: &mut Vec<Command>) {
+        if self.guards.stands(Guard::NumberHeardOf) {
+            self.heard = self.heard.max(attempt);
+        }
         let Some(agent) = self.agents.get_mut(id) else { return };
         if agent.doing != (Doing::Running { attempt }) && self.guards.stands(Guard::LateReport) {
             let lives = !matches!(report, Report::Finished { .. } | Report::Failed { .. });
@@ -399,7 +405,7 @@ impl Coordinator {
         if self.attempt > self.config.last_attempt {
             self.restarts += 1;
         }
-        self.attempt += 1;
+        self.attempt = self.attempt.max(self.heard) + 1;
         self.step = self.checkpoint.unwrap_or(0);
         let attempt = self.attempt;
         let world = self.agents.values().map(|agent| agent.local_ranks).sum();

@@ -14,6 +14,8 @@ pub(crate) enum Guard {
     AbortingIsNotRunning,
     /// The coordinator takes over an attempt that is newer than any it knew.
     NewerAttempt,
+    /// The coordinator gives no attempt a number that it has heard of, even from ranks that it did not take over.
+    NumberHeardOf,
     /// The coordinator ignores reports of another attempt than the agent's newest: late ones, and those that come twice.
     LateReport,
     /// The coordinator notices an agent that comes back without the ranks that it was running.
@@ -66,12 +68,13 @@ pub(crate) enum Guard {
 #[cfg(test)]
 impl Guard {
     /// All of them.
-    pub(crate) const ALL: [Self; 25] = [
+    pub(crate) const ALL: [Self; 26] = [
         Self::WholeWorld,
         Self::OldRanksGone,
         Self::PartOfAWorld,
         Self::AbortingIsNotRunning,
         Self::NewerAttempt,
+        Self::NumberHeardOf,
         Self::LateReport,
         Self::CameBackWithout,
         Self::CrashOfOne,
