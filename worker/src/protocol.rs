@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use palimpsest_api::TrainingJob;
+use palimpsest_train::StepRecord;
 use serde::{Deserialize, Serialize};
 
 /// A line of a rank's standard input. The first is [`RankCommand::Run`], and there is only one of those.
@@ -69,7 +70,7 @@ pub(crate) enum RankEvent {
         stages: Vec<PlannedStage>,
     },
     /// A step was taken.
-    Progress(RankProgress),
+    Progress(Box<RankProgress>),
     /// A checkpoint's manifest was written.
     CheckpointCommitted {
         /// The step it holds.
@@ -156,6 +157,10 @@ pub(crate) struct RankProgress {
     pub(crate) tokens_per_second: f64,
     /// Seconds until the last step, at the pace of the last steps.
     pub(crate) remaining_seconds: f64,
+    /// The step itself, as `metrics.jsonl` has it.
+    pub(crate) record: StepRecord,
+    /// What the device does in matrix products, once it is measured.
+    pub(crate) matrix_flops_per_second: Option<f64>,
 }
 
 /// A measurement of held-out text.

@@ -127,7 +127,7 @@ fn translate(event: Event) -> RankEvent {
             });
             RankEvent::Planned { steps, tokens, stages: stages.collect() }
         }
-        Event::Step(progress) => RankEvent::Progress(RankProgress {
+        Event::Step(progress) => RankEvent::Progress(Box::new(RankProgress {
             step: progress.step,
             steps: progress.steps,
             stage: progress.stage,
@@ -140,7 +140,9 @@ fn translate(event: Event) -> RankEvent {
             tokens: progress.tokens,
             tokens_per_second: progress.tokens_per_second,
             remaining_seconds: progress.remaining_seconds,
-        }),
+            record: progress.record,
+            matrix_flops_per_second: progress.matrix_flops_per_second,
+        })),
         Event::CheckpointCommitted { step } => RankEvent::CheckpointCommitted { step },
         Event::Evaluated(record) => RankEvent::Evaluated(Evaluated {
             step: record.step,

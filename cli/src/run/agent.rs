@@ -9,7 +9,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -21,6 +21,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
+use crate::errors::UserError;
 use crate::worker;
 
 /// How long an agent may take to end its rank and itself.
@@ -37,6 +38,8 @@ const INTERVAL: Duration = Duration::from_millis(50);
 pub(super) struct AgentProcess {
     files: Files,
     name: String,
+    /// Where it serves /metrics, if it does.
+    metrics: Option<SocketAddr>,
     /// Absent where a run before this one has started it.
     child: Option<Child>,
     log: Log,
@@ -60,7 +63,12 @@ pub(super) enum Sign {
 
 impl AgentProcess {
     /// Finds the agent of a run folder, or starts one, and has it dial `coordinator`.
-    pub(super) fn find_or_start(folder: &Path, coordinator: SocketAddr, name: &str) -> Result<Self> {
+    pub(super) fn find_or_start(
+        folder: &Path,
+        coordinator: SocketAddr,
+        name: &str,
+        metrics: Option<SocketAddr>,
+    ) -> Result<Self> {
         let files = Files {
             address: folder.join(".coordinator"),
             lock: folder.join(".worker"),
@@ -68,11 +76,27 @@ impl AgentProcess {
         };
         write_atomically(&files.address, format!("http://{coordinator}\n").as_bytes())?;
         let log = Log::open(&files.log)?;
-        let mut agent = Self { files, name: name.to_owned(), child: None, log };
+        let mut agent = Self { files, name: name.to_owned(), metrics, child: None, log };
         if agent.is_gone()? {
+            agent.check_metrics()?;
             agent.start()?;
         }
         Ok(agent)
+    }
+
+    /// Refuses a place for /metrics that cannot be listened on, before the agent fails to.
+    fn check_metrics(&self) -> Result<()> {
+        let Some(address) = self.metrics else { return Ok(()) };
+        match TcpListener::bind(address) {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                let sentence = format!(
+                    "--metrics-port {}: cannot listen on {address} ({error}); choose another port or --metrics-address",
+                    address.port()
+                );
+                Err(UserError::new(sentence).into())
+            }
+        }
     }
 
     /// Whether a run before this one has started it.
@@ -96,6 +120,7 @@ impl AgentProcess {
             .args(["agent", "--name", &self.name, "--orphan-seconds", &ORPHAN_SECONDS.to_string()])
             .arg("--coordinator-file")
             .arg(&self.files.address)
+            .args(self.metrics.iter().flat_map(|address| ["--metrics".to_owned(), address.to_string()]))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)

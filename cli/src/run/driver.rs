@@ -1,6 +1,7 @@
 //! Drives the coordinator: tells it what happens and what time it is, and carries out what it says.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -37,11 +38,12 @@ pub(super) async fn drive(
     config: Config,
     job_uid: &str,
     plan: control::RunPlan,
+    metrics: Option<SocketAddr>,
     display: &mut Display,
 ) -> Result<End> {
     let mut signals = Signals::new()?;
     let (address, mut heard) = server::start().await?;
-    let mut agent = AgentProcess::find_or_start(folder, address, AGENT)?;
+    let mut agent = AgentProcess::find_or_start(folder, address, AGENT, metrics)?;
     if agent.is_found() {
         display.say("the worker of a run that was killed still lives; going on with it");
     }

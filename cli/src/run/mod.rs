@@ -12,6 +12,7 @@ mod resume;
 mod server;
 mod table;
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow};
@@ -44,6 +45,12 @@ pub(crate) struct Arguments {
     /// Prepare the data, say what the job would do, and train nothing.
     #[arg(long)]
     plan: bool,
+    /// Let the worker serve /metrics on this port.
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    metrics_port: Option<u16>,
+    /// The address that the port is of.
+    #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST), requires = "metrics_port")]
+    metrics_address: IpAddr,
 }
 
 /// Where tensors live.
@@ -84,7 +91,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let claimed = newest_attempt(&job.folder.checkpoints())?;
     let config = Config::new(&job.job, claimed.unwrap_or(0));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
-    let end = runtime.block_on(driver::drive(job.folder.root(), config, &result_digest(&job.job), plan, &mut display));
+    let metrics = arguments.metrics_port.map(|port| SocketAddr::new(arguments.metrics_address, port));
+    let digest = result_digest(&job.job);
+    let driven = driver::drive(job.folder.root(), config, &digest, plan, metrics, &mut display);
+    let end = runtime.block_on(driven);
     display.finish();
     runtime.shutdown_background();
     let code = conclude(&job, end?);

@@ -7,7 +7,9 @@ use std::process::ExitCode;
 use anyhow::Result;
 use palimpsest_api::{ActivationCheckpointing, Budget, Precision, Stage, Trainable, result_digest};
 use palimpsest_corpus::{Plan, StagePlan};
-use palimpsest_prepare::{ExistingOutput, PreparedJob, check_context, check_output, check_vocabulary, check_warm_up};
+use palimpsest_prepare::{
+    ExistingOutput, PreparedJob, Shape, check_context, check_output, check_vocabulary, check_warm_up,
+};
 use palimpsest_store::Location;
 use serde_json::{Map, Value};
 
@@ -95,59 +97,16 @@ fn stage_row(stage: &Stage, planned: &StagePlan) -> Vec<String> {
     ]
 }
 
-/// What decides the size of a decoder.
-#[derive(Debug)]
-struct Shape {
-    vocabulary: f64,
-    hidden: f64,
-    intermediate: f64,
-    layers: f64,
-    query: f64,
-    key_value: f64,
-    is_tied: bool,
-}
-
-impl Shape {
-    /// From a Hugging Face config, if it says enough.
-    fn of(config: &Map<String, Value>, vocabulary: usize) -> Option<Self> {
-        let number = |name: &str| config.get(name).and_then(Value::as_f64);
-        let (hidden, heads) = (number("hidden_size")?, number("num_attention_heads")?);
-        let head = number("head_dim").unwrap_or(hidden / heads);
-        Some(Self {
-            vocabulary: vocabulary as f64,
-            hidden,
-            intermediate: number("intermediate_size")?,
-            layers: number("num_hidden_layers")?,
-            query: heads * head,
-            key_value: number("num_key_value_heads").unwrap_or(heads) * head,
-            is_tied: config.get("tie_word_embeddings").and_then(Value::as_bool).unwrap_or(false),
-        })
-    }
-
-    fn embeddings(&self) -> f64 {
-        self.vocabulary * self.hidden * if self.is_tied { 1.0 } else { 2.0 }
-    }
-
-    fn matrices(&self) -> f64 {
-        let attention = 2.0 * self.hidden * self.query + 2.0 * self.hidden * self.key_value;
-        self.layers * (attention + 3.0 * self.hidden * self.intermediate)
-    }
-
-    fn parameters(&self) -> f64 {
-        self.embeddings() + self.matrices() + self.hidden * (2.0 * self.layers + 1.0)
-    }
-
-    /// Values that a layer keeps of a position for its backward pass.
-    fn kept_by_a_layer(&self, checkpointing: ActivationCheckpointing) -> f64 {
-        match checkpointing {
-            ActivationCheckpointing::None => {
-                6.0 * self.hidden + 2.0 * self.query + 2.0 * self.key_value + 4.0 * self.intermediate
-            }
-            ActivationCheckpointing::Selective => {
-                3.0 * self.hidden + 2.0 * self.query + 2.0 * self.key_value + 2.0 * self.intermediate
-            }
-            ActivationCheckpointing::Full => self.hidden,
+/// Values that a layer keeps of a position for its backward pass.
+fn kept_by_a_layer(shape: &Shape, checkpointing: ActivationCheckpointing) -> f64 {
+    match checkpointing {
+        ActivationCheckpointing::None => {
+            6.0 * shape.hidden + 2.0 * shape.query + 2.0 * shape.key_value + 4.0 * shape.intermediate
         }
+        ActivationCheckpointing::Selective => {
+            3.0 * shape.hidden + 2.0 * shape.query + 2.0 * shape.key_value + 2.0 * shape.intermediate
+        }
+        ActivationCheckpointing::Full => shape.hidden,
     }
 }
 
@@ -201,16 +160,20 @@ fn sizes(job: &Job, plan: &Plan, shape: &Shape, threads: u32, on_gpu: bool) -> S
         parameters * master + 3.0 * trained * master + if compute < master { parameters * compute } else { 0.0 };
     let micro_batch = spec.stages.iter().map(|stage| stage.batch.micro_batch).max().unwrap_or(1);
     let positions = f64::from(micro_batch) * f64::from(plan.sequence_length);
-    let kept = shape.layers * shape.kept_by_a_layer(spec.activation_checkpointing)
+    let kept = shape.layers * kept_by_a_layer(shape, spec.activation_checkpointing)
         + match spec.activation_checkpointing {
             // One layer at a time is computed again.
-            ActivationCheckpointing::Full => shape.kept_by_a_layer(ActivationCheckpointing::None),
+            ActivationCheckpointing::Full => kept_by_a_layer(shape, ActivationCheckpointing::None),
             ActivationCheckpointing::None | ActivationCheckpointing::Selective => 0.0,
         };
     let activations = positions * kept * compute;
-    // Two operations a weight forward, four backward; the embedding is looked up, the head multiplied.
-    let slots: u64 = plan.stages.iter().map(StagePlan::slots).sum();
-    let operations = 6.0 * slots as f64 * (shape.matrices() + shape.vocabulary * shape.hidden);
+    let length = f64::from(plan.sequence_length);
+    let operations: f64 = spec
+        .stages
+        .iter()
+        .zip(&plan.stages)
+        .map(|(stage, planned)| shape.flops(planned.slots() as f64, length, stage.trainable))
+        .sum();
     let speed = if on_gpu { GPU_FLOPS } else { CPU_FLOPS_OF_A_THREAD * f64::from(threads) };
     let place = if on_gpu { "a GPU".to_owned() } else { format!("{threads} threads") };
     let keep = f64::from(spec.checkpoint.keep);
@@ -245,13 +208,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn llama_2_has_its_parameters() {
-        let config = serde_json::json!({
-            "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32,
-            "tie_word_embeddings": false,
-        });
-        let shape = Shape::of(config.as_object().unwrap(), 32000).unwrap();
-        assert_eq!(shape.parameters(), 6_738_415_616.0);
-        assert_eq!(bytes(shape.parameters() * 2.0), "13.5 GB");
+    fn bytes_have_a_prefix() {
+        assert_eq!(bytes(6_738_415_616.0 * 2.0), "13.5 GB");
     }
 }

@@ -3,6 +3,7 @@
 mod checks;
 mod error;
 mod measure;
+mod shape;
 mod tokenizer;
 mod watch;
 
@@ -16,6 +17,7 @@ use palimpsest_vocab::{Extension, Tokenizer};
 pub use checks::{ExistingOutput, OUTPUT_MANIFEST, check_context, check_output, check_vocabulary, check_warm_up};
 pub use error::{Error, Result};
 pub use measure::Measurement;
+pub use shape::Shape;
 
 /// A job that is ready for its first step.
 #[derive(Debug)]

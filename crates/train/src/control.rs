@@ -150,4 +150,8 @@ pub struct Progress {
     pub tokens_per_second: f64,
     /// Seconds until the last step, at the pace of the last steps.
     pub remaining_seconds: f64,
+    /// The step itself, as `metrics.jsonl` has it.
+    pub record: crate::records::StepRecord,
+    /// What the device does in matrix products, once it is measured.
+    pub matrix_flops_per_second: Option<f64>,
 }

@@ -51,6 +51,12 @@ pub struct StepRecord {
     /// The most of a GPU's memory that tensors have held at once since the process began; absent on a CPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_bytes: Option<u64>,
+    /// Floating-point operations of the step by its document tokens.
+    #[serde(default)]
+    pub flops_per_token: f64,
+    /// The step's operations a second by what the device does in matrix products; `null` until that is measured.
+    #[serde(default)]
+    pub mfu: Option<f64>,
     /// Whether the gradient was scaled down.
     pub clipped: bool,
     /// Whether the loss was a spike and the optimizer did not step.
@@ -206,6 +212,8 @@ mod tests {
             fill: 0.75,
             resident_bytes: Some(1 << 20),
             device_bytes: None,
+            flops_per_token: 100.0,
+            mfu: None,
             clipped: false,
             skipped: true,
         }

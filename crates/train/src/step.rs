@@ -3,11 +3,13 @@
 use palimpsest_api::Stage;
 use palimpsest_corpus::{Sequence, StageReader};
 use palimpsest_model::{Batch, Decoder, ForwardOptions, Row};
+use palimpsest_prepare::Shape;
 use palimpsest_torch::{Span, device_memory, host_memory};
 use tch::Device;
 
 use crate::dataset_loss::DatasetLosses;
 use crate::error::{Error, Result};
+use crate::flops;
 use crate::optimizer::Optimizer;
 use crate::records::{StepParts, StepRecord};
 use crate::schedule::learning_rate;
@@ -25,6 +27,7 @@ pub(crate) struct StepContext<'a> {
     pub(crate) document_attention: bool,
     pub(crate) forward: ForwardOptions,
     pub(crate) device: Device,
+    pub(crate) shape: Shape,
 }
 
 /// Takes step `stage_step` (from 0) of a stage; `step` (from 1) is its number in the job. The loss comes by dataset, too.
@@ -80,7 +83,7 @@ pub(crate) fn take_step(
     model.zero_gradients()?;
     parts.optimizer_seconds = update.end().as_secs_f64();
 
-    let tokens = sequences.iter().map(|sequence| u64::from(sequence.document_tokens)).sum();
+    let tokens: u64 = sequences.iter().map(|sequence| u64::from(sequence.document_tokens)).sum();
     let slots = sequences.len() as u64 * context.sequence_length as u64;
     let filled: usize = sequences.iter().map(|sequence| sequence.input_ids.len()).sum();
     let seconds = whole.end().as_secs_f64();
@@ -101,6 +104,8 @@ pub(crate) fn take_step(
         fill: filled as f64 / slots.max(1) as f64,
         resident_bytes: host_memory().map(|memory| memory.resident),
         device_bytes: device_memory(context.device)?.map(|memory| memory.peak),
+        flops_per_token: flops::of_step(context, &sequences) / (tokens as f64).max(1.0),
+        mfu: None,
         // A step that was not taken used no gradient, scaled down or not.
         clipped: clip.clipped && verdict != Verdict::Skip,
         skipped: verdict == Verdict::Skip,

@@ -14,6 +14,7 @@ use crate::dataset_loss::DatasetLosses;
 use crate::error::{Error, Result};
 use crate::evaluate::Evaluator;
 use crate::fingerprint::Fingerprint;
+use crate::flops::{self, MatrixRate};
 use crate::job::{RunContext, write_json};
 use crate::optimizer::Optimizer;
 use crate::pace::Pace;
@@ -47,6 +48,7 @@ pub(crate) struct Trainer<'a> {
     /// Seconds that training has waited for checkpoints since the last step.
     stall: f64,
     pace: Pace,
+    rate: MatrixRate,
 }
 
 impl<'a> Trainer<'a> {
@@ -143,6 +145,7 @@ impl<'a> Trainer<'a> {
             state,
             stall: 0.0,
             pace: Pace::default(),
+            rate: MatrixRate::new(kinds.compute, context.device),
         })
     }
 
@@ -184,6 +187,7 @@ impl<'a> Trainer<'a> {
             message: format!("training stage {}", stage.name),
         });
         self.pace = Pace::default();
+        let shape = flops::shape(&self.model)?;
         while self.state.stage_step < self.stages[index].steps {
             if self.control.is_aborted() {
                 return Err(Error::Aborted);
@@ -201,6 +205,7 @@ impl<'a> Trainer<'a> {
                 document_attention: job.spec.data.attention == Attention::Document,
                 forward: forward.clone(),
                 device: self.context.device,
+                shape,
             };
             let (record, losses) = take_step(
                 &context,
@@ -232,6 +237,7 @@ impl<'a> Trainer<'a> {
     /// Counts a step that was taken, writes it down and tells of it.
     fn take_in(&mut self, mut record: StepRecord, report: &mut dyn FnMut(Event)) -> Result<()> {
         record.checkpoint_seconds = std::mem::take(&mut self.stall);
+        record.mfu = self.rate.share_of(&record)?;
         self.state.step += 1;
         self.state.stage_step += 1;
         self.state.totals.add(&record);
@@ -302,6 +308,8 @@ impl<'a> Trainer<'a> {
             tokens: self.state.totals.tokens,
             tokens_per_second: self.pace.tokens_per_second(),
             remaining_seconds: self.pace.seconds_per_step() * (steps - record.step) as f64,
+            record: record.clone(),
+            matrix_flops_per_second: self.rate.flops_per_second(),
         }
     }
 

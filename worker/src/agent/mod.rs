@@ -8,11 +8,14 @@
 //! A crash of the rank costs its process; a restart of the coordinator costs nothing: the agent dials again and says
 //! where it stands.
 
+mod metrics;
 mod ranks;
+mod server;
 mod session;
 mod supervisor;
 mod translate;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -20,6 +23,7 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::sync::watch;
 
+use self::metrics::Metrics;
 use self::session::Address;
 
 /// What an agent has to know.
@@ -40,6 +44,9 @@ pub(crate) struct Arguments {
     /// End when standard input does, because whoever started the agent is gone then.
     #[arg(long)]
     until_stdin_closes: bool,
+    /// Serve /metrics there.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    metrics: Option<SocketAddr>,
 }
 
 /// Runs an agent until it is told to end.
@@ -51,7 +58,7 @@ pub(crate) fn main(arguments: Arguments) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    runtime.block_on(async {
+    let code = runtime.block_on(async {
         let (closed, stdin_closed) = watch::channel(false);
         if arguments.until_stdin_closes {
             tokio::spawn(wait_for_the_end_of_stdin(closed));
@@ -64,11 +71,27 @@ pub(crate) fn main(arguments: Arguments) -> ExitCode {
             (url, None) => Address::Url(url.unwrap_or_default()),
         };
         let orphan = arguments.orphan_seconds.map(Duration::from_secs);
-        session::run(&address, &arguments.name, orphan, stdin_closed).await;
+        let metrics = match start_metrics(arguments.metrics).await {
+            Ok(metrics) => metrics,
+            Err(error) => {
+                tracing::error!("{error:#}");
+                return ExitCode::FAILURE;
+            }
+        };
+        session::run(&address, &arguments.name, metrics, orphan, stdin_closed).await;
+        ExitCode::SUCCESS
     });
     // A read of standard input that is under way cannot be cancelled, and need not be waited for.
     runtime.shutdown_background();
-    ExitCode::SUCCESS
+    code
+}
+
+async fn start_metrics(address: Option<SocketAddr>) -> anyhow::Result<Metrics> {
+    let metrics = Metrics::new()?;
+    if let Some(address) = address {
+        server::serve(metrics.clone(), address).await?;
+    }
+    Ok(metrics)
 }
 
 async fn wait_for_the_end_of_stdin(closed: watch::Sender<bool>) {

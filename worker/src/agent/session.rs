@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
+use super::metrics::Metrics;
 use super::supervisor::Supervisor;
 
 const FIRST_DELAY: Duration = Duration::from_millis(100);
@@ -36,10 +37,11 @@ struct Link {
 pub(super) async fn run(
     address: &Address,
     name: &str,
+    metrics: Metrics,
     orphan: Option<Duration>,
     mut stdin_closed: watch::Receiver<bool>,
 ) {
-    let mut supervisor = Supervisor::new(name);
+    let mut supervisor = Supervisor::new(name, metrics);
     loop {
         let dialling = dial(address);
         let given_up = give_up(orphan.map(|orphan| Instant::now() + orphan));

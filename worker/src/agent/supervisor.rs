@@ -6,6 +6,7 @@ use palimpsest_coordinator::{AgentState, Deed, Order, Place, Standing};
 use palimpsest_proto::control::{self, command, failure, report};
 use tokio::time::timeout;
 
+use super::metrics::Metrics;
 use super::ranks::{RankMessage, RankProcess};
 use super::translate::{report_of, report_of_crash, request_of};
 use crate::protocol::{RankCommand, RankEvent, RankPhase};
@@ -27,10 +28,13 @@ pub(super) struct Supervisor {
     plan: control::RunPlan,
     process: Option<RankProcess>,
     is_leaving: bool,
+    metrics: Metrics,
+    /// Whether there has been a rank.
+    has_started: bool,
 }
 
 impl Supervisor {
-    pub(super) fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str, metrics: Metrics) -> Self {
         Self {
             name: name.to_owned(),
             job_uid: String::new(),
@@ -38,6 +42,8 @@ impl Supervisor {
             plan: control::RunPlan::default(),
             process: None,
             is_leaving: false,
+            metrics,
+            has_started: false,
         }
     }
 
@@ -129,6 +135,9 @@ impl Supervisor {
         let mut process = RankProcess::start()?;
         process.send(&RankCommand::Run(Box::new(request))).await;
         self.process = Some(process);
+        if std::mem::replace(&mut self.has_started, true) {
+            self.metrics.count_restart();
+        }
         Ok(())
     }
 
@@ -177,6 +186,7 @@ impl Supervisor {
                     self.state.rank_says(report_of(event));
                 }
                 Some(RankMessage::Event(event)) => {
+                    self.metrics.observe(&event);
                     match &event {
                         RankEvent::Progress(progress) => self.state.rank_took(progress.step),
                         RankEvent::Phase { phase, .. } => self.state.rank_entered(*phase == RankPhase::Training),

@@ -1,0 +1,161 @@
+//! What a worker serves to Prometheus is what docs/metrics.md lists, and true.
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use palimpsest_tests::{ONE_THREAD, SMALL_JOB, palimpsest, read_json_lines, repository, write_job};
+
+/// Far longer than anything here takes.
+const LONG: Duration = Duration::from_secs(120);
+
+/// A run that is killed with its worker when the test is over.
+struct Run(Child);
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        for process in descendants(self.0.id()).into_iter().chain([self.0.id()]) {
+            kill(process);
+        }
+        self.0.wait().unwrap();
+    }
+}
+
+fn kill(process: u32) {
+    let _ = Command::new("kill").args(["-KILL", &process.to_string()]).stderr(Stdio::null()).status();
+}
+
+fn children(process: u32) -> Vec<u32> {
+    let path = format!("/proc/{process}/task/{process}/children");
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+fn descendants(process: u32) -> Vec<u32> {
+    let below = children(process).into_iter();
+    below.flat_map(|child| descendants(child).into_iter().chain([child])).collect()
+}
+
+/// The page at `path` of a port, its status line first.
+fn get(port: u16, path: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
+    let mut page = String::new();
+    stream.read_to_string(&mut page).ok()?;
+    Some(page)
+}
+
+/// The samples of a page, by name and labels.
+fn samples(page: &str) -> BTreeMap<String, f64> {
+    let lines = page.lines().filter(|line| line.starts_with("palimpsest_"));
+    lines
+        .filter_map(|line| line.rsplit_once(' '))
+        .map(|(name, value)| (name.to_owned(), value.parse().unwrap()))
+        .collect()
+}
+
+/// Scrapes until `wanted` picks something.
+fn scrape_until(port: u16, wanted: impl Fn(&BTreeMap<String, f64>) -> bool) -> (String, BTreeMap<String, f64>) {
+    let began = Instant::now();
+    loop {
+        if let Some(page) = get(port, "/metrics") {
+            let samples = samples(&page);
+            if wanted(&samples) {
+                return (page, samples);
+            }
+        }
+        assert!(began.elapsed() < LONG, "nothing of the kind is served");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Name and type of each metric in docs/metrics.md.
+fn listed() -> BTreeMap<String, String> {
+    let text = std::fs::read_to_string(repository().join("docs/metrics.md")).unwrap();
+    let rows = text.lines().filter(|line| line.starts_with("| `palimpsest_"));
+    rows.map(|row| {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        (cells[1].trim_matches('`').to_owned(), cells[2].to_owned())
+    })
+    .collect()
+}
+
+/// Name and type of each metric of a page.
+fn served(page: &str) -> BTreeMap<String, String> {
+    let lines = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+    lines.map(|(name, kind)| (name.to_owned(), kind.to_owned())).collect()
+}
+
+fn start(job: &Path, output: &Path, port: u16) -> Child {
+    let mut command = palimpsest();
+    command.args(["run", job.to_str().unwrap(), "--output", output.to_str().unwrap()]).args(ONE_THREAD);
+    command.args(["--metrics-port", &port.to_string()]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+#[test]
+fn a_worker_serves_what_is_listed_and_counts_on_over_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let job = write_job(folder.path(), &SMALL_JOB.replace("tokens: 20000", "tokens: 400000"));
+    let output = folder.path().join("out");
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let run = Run(start(&job, &output, port));
+    let of = |samples: &BTreeMap<String, f64>, figure: &str| samples[&format!("palimpsest_training_{figure}")];
+
+    let (page, samples) =
+        scrape_until(port, |samples| samples.get("palimpsest_training_mfu_ratio").is_some_and(|mfu| mfu.is_finite()));
+    assert!(page.starts_with("HTTP/1.1 200") && page.contains("content-type: text/plain; version=0.0.4"), "{page}");
+    assert!(get(port, "/other").unwrap().starts_with("HTTP/1.1 404"));
+    assert_eq!(served(&page), listed());
+    let steps = of(&samples, "steps_total");
+    assert_eq!((of(&samples, "step"), of(&samples, "step_seconds_count")), (steps, steps));
+    let records = read_json_lines(&output.join("metrics.jsonl"));
+    let done = &records[..steps as usize];
+    let sum = |of: &dyn Fn(&serde_json::Value) -> f64| done.iter().map(of).sum::<f64>();
+    let is_sum = |figure: &str, of: &dyn Fn(&serde_json::Value) -> f64| {
+        let (served, expected) = (samples[&format!("palimpsest_training_{figure}")], sum(of));
+        assert!((served - expected).abs() <= 1e-9 * expected, "{figure}: {served}, {expected}");
+    };
+    is_sum("tokens_total", &|record| record["tokens"].as_f64().unwrap());
+    is_sum("target_tokens_total", &|record| record["targets"].as_f64().unwrap());
+    is_sum("clipped_steps_total", &|record| f64::from(record["clipped"].as_bool().unwrap()));
+    is_sum("step_seconds_sum", &|record| record["seconds"].as_f64().unwrap());
+    is_sum("checkpoint_stall_seconds_total", &|record| record["checkpointSeconds"].as_f64().unwrap());
+    for part in ["data", "forward", "backward", "optimizer"] {
+        let field = format!("{part}Seconds");
+        is_sum(&format!("step_part_seconds_total{{part=\"{part}\"}}"), &|record| record[&field].as_f64().unwrap());
+    }
+    let last = done.last().unwrap();
+    assert_eq!(of(&samples, "loss"), last["loss"].as_f64().unwrap());
+    // Operations of a token, tokens and seconds against the rate are the ratio.
+    let rate = of(&samples, "matrix_product_flops_per_second");
+    let operations = of(&samples, "flops_per_token") * last["tokens"].as_f64().unwrap();
+    let mfu = operations / last["seconds"].as_f64().unwrap() / rate;
+    assert!((of(&samples, "mfu_ratio") / mfu - 1.0).abs() < 1e-9 && mfu < 1.0, "{mfu}");
+    assert_eq!(of(&samples, "restarts_total"), 0.0);
+    assert!(of(&samples, "device_bytes").is_nan());
+
+    // The rank dies; its agent and what that has counted do not.
+    let agent = children(run.0.id())[0];
+    kill(children(agent)[0]);
+    let (_, samples) = scrape_until(port, |samples| {
+        of(samples, "restarts_total") == 1.0 && of(samples, "step_seconds_count") > steps + 20.0
+    });
+    assert!(of(&samples, "steps_total") >= of(&samples, "step"), "steps that were done again count again");
+}
+
+#[test]
+fn a_port_that_is_taken_is_told_in_one_sentence() {
+    let folder = tempfile::tempdir().unwrap();
+    let job = write_job(folder.path(), SMALL_JOB);
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let ended = start(&job, &folder.path().join("out"), port).wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains(&format!("--metrics-port {port}: cannot listen on 127.0.0.1:{port}")), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+}
