@@ -85,7 +85,7 @@ pub(super) fn uri(on: &str) -> Rule {
 : self.matches('/[.][.](/|$)') ? '"' + self + '" leads out by ".."; write the path that is meant'
 : self.startsWith('pvc://') ? '"' + self + '" names no claim; write "pvc://CLAIM/PATH"'
 : self.startsWith('hf://') ? '"' + self + '" names no repository; write "hf://OWNER/NAME@REVISION"'
-: '"' + self + '" names no bucket; write "SCHEME://BUCKET/PATH"'"#;
+: '"' + self + '" names no bucket; write "' + self.substring(0, self.indexOf('://')) + '://BUCKET/PATH"'"#;
     let expression = "self.matches('^(pvc|s3|gs|az|hf)://[^/]') && !self.matches('/[.][.](/|$)')";
     Rule::new(on, expression, "is no URI; write \"pvc://CLAIM/PATH\", or one of s3://, gs://, az:// and hf://")
         .says(sentence)
