@@ -40,6 +40,7 @@ test: lint build
 	scripts/test-data.sh
 	scripts/parity-venv.sh
 	scripts/smollm2.sh
+	tests/cluster/binaries.sh
 	cargo test --workspace
 	scripts/cuda-check.sh
 

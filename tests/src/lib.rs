@@ -1,10 +1,16 @@
 //! What the end-to-end tests share: the binaries, a folder to work in, and the job files they run.
 #![allow(clippy::panic, reason = "a test fails by panicking")]
 
+mod api_server;
+mod fixtures;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
+
+pub use api_server::ApiServer;
+pub use fixtures::Fixture;
 
 /// The repository's root.
 pub fn repository() -> PathBuf {
