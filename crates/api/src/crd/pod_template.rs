@@ -8,7 +8,7 @@
 use schemars::{Schema, SchemaGenerator};
 use serde_json::Value;
 
-/// The file that `UPDATE_POD_TEMPLATE=1 cargo test -p palimpsest-tests --test trainingjob_crd` writes.
+/// The file that `UPDATE_POD_TEMPLATE=1 cargo test -p palimpsest-tests --test pod_template` writes.
 const SCHEMA: &str = include_str!("pod_template.json");
 
 /// The structural schema of a pod template.
