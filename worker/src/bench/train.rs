@@ -60,7 +60,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 impl Source {
     /// The model, its batch and how a pass computes.
     pub(super) fn open(&self) -> Result<(Decoder, Batch, ForwardOptions)> {
-        palimpsest_torch::keep_freed_memory();
         let device = parse_device(&self.device)?;
         set_threads(self.threads)?;
         let compute = match self.precision.as_str() {

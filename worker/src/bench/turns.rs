@@ -47,6 +47,8 @@ struct Measure {
 
 /// Measures `body`, which gives the loss; `tokens` is what one repetition works on.
 pub(super) fn measure(arguments: &TurnArguments, tokens: u64, mut body: impl FnMut() -> Result<f64>) -> Result<()> {
+    // As ranks do; but what loading freed would hide what the repetitions take.
+    palimpsest_torch::keep_freed_memory();
     reset_host_peak();
     let before = host_memory().unwrap_or_default();
     body()?;
