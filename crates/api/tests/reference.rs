@@ -1,4 +1,5 @@
 //! `docs/trainingjob.md` says of every field what the definition says.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fmt::Write;
 use std::fs;
