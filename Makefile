@@ -4,23 +4,26 @@
 export PALIMPSEST_CACHE ?= $(HOME)/.cache/palimpsest
 BIN := target/debug
 
-.PHONY: help setup build demo demo-control test cuda-check lint bench clean-runs
+.PHONY: help setup build demo demo-control test e2e cuda-check lint bench cluster cluster-down clean-runs
 
 help:
 	@echo "make setup         bring libtorch"
 	@echo "make demo          teach a small English model Chinese, with replay"
 	@echo "make demo-control  the same without English and without replay: watch it forget"
 	@echo "make test          everything that needs no GPU"
+	@echo "make e2e           jobs on real nodes that come to harm (half an hour); with KUBECONFIG set, on that cluster"
 	@echo "make cuda-check    link against libtorch_cuda"
-	@echo "make bench         speed and memory beside PyTorch and transformers, measured in turns"
+	@echo "make cluster       a Kubernetes on this machine, for tests (NODES=1); make cluster-down ends it"
+	@echo "make bench         speed and memory beside PyTorch and transformers, measured in turns; the operator beside a bare loop"
 
 setup: .libtorch/lib/libtorch.so
 
 .libtorch/lib/libtorch.so:
 	scripts/libtorch.sh
 
+# The whole workspace but the tests: with the features of `cargo test --workspace`, which then compiles no library anew.
 build: setup
-	cargo build --package palimpsest-cli --package palimpsest-worker
+	cargo build --workspace --exclude palimpsest-tests --bins
 
 demo: build
 	$(BIN)/palimpsest run examples/english-base.yaml
@@ -33,7 +36,7 @@ demo-control: build
 
 lint: setup
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --workspace --all-targets --features palimpsest-tests/e2e -- -D warnings
 	scripts/deny.sh
 
 test: lint build
@@ -41,8 +44,15 @@ test: lint build
 	scripts/parity-venv.sh
 	scripts/smollm2.sh
 	tests/cluster/binaries.sh
+	tests/cluster/kueue.sh
+	tests/cluster/up.sh --check || [ "$$CI" != true ]
 	cargo test --workspace
 	scripts/cuda-check.sh
+
+# One after the other: they measure seconds.
+e2e: build
+	[ -n "$$KUBECONFIG" ] || tests/cluster/binaries.sh
+	CI=true cargo test --workspace --features palimpsest-tests/e2e --test e2e -- --test-threads=1 --nocapture
 
 # Links against the CUDA libraries of the same wheel; runs nothing on a GPU.
 cuda-check: build
@@ -51,7 +61,16 @@ cuda-check: build
 
 bench: build
 	scripts/parity-venv.sh
+	tests/cluster/binaries.sh
+	cargo build --workspace --bin operator-load
 	$(PALIMPSEST_CACHE)/venv/bin/python bench/run.py
+
+NODES ?= 1
+cluster:
+	@tests/cluster/up.sh $(NODES)
+
+cluster-down:
+	@tests/cluster/down.sh
 
 clean-runs:
 	rm -rf runs

@@ -1,10 +1,11 @@
 """Measures Palimpsest beside its peers, in turns, and prints the ratios.
 
     make bench                      all
-    python bench/run.py training    some: training, loss, host
+    python bench/run.py training    some: training, loss, host, prepare, memory, learn, growth,
+                                    operator
 
-Writes bench/results/NAME.json. Build first (`make build`): it measures target/debug/palimpsest, the build that the README
-names, or the binary that $PALIMPSEST names.
+Writes bench/results/NAME.json; growth-size, growth-length and growth-rows are the parts of growth. Build first (`make
+build`): it measures target/debug/palimpsest, the build that the README names, or the binary that $PALIMPSEST names.
 """
 
 import json
@@ -14,6 +15,9 @@ import platform
 import sys
 from pathlib import Path
 
+import data
+import growth
+import operator_load
 from training import case
 
 # (name, target, what is measured). The target is the least speed: the peer's time over ours.
@@ -45,6 +49,11 @@ def suites(has_bfloat16):
     }
 
 
+def print_heading():
+    print(f"{'':30} {'speed':>6} {'spread':11} {'of CPU':>6} {'target':>7} {'ours ms':>10} {'theirs ms':>10} "
+          f"{'peak MB':>8} {'theirs':>8} {'work MB':>8} {'theirs':>8} {'loss':>9}")
+
+
 def print_row(name, target, result):
     ours, theirs = result["ours"], result["theirs"]
     print(f"{name:30} {result['speed']:6.2f} {result['lowest']:5.2f}-{result['highest']:<5.2f} "
@@ -60,23 +69,36 @@ def main():
     logging.disable(logging.WARNING)
     machine = cpu()
     available = suites(machine["avx512_bf16"])
-    wanted = sys.argv[1:] or list(available)
-    unknown = [name for name in wanted if name not in available]
+    names = [*available, *data.SUITES, "growth", "operator"]
+    wanted = sys.argv[1:] or names
+    unknown = [name for name in wanted if name not in {*names, *growth.SUITES}]
     if unknown:
-        sys.exit(f"there is no suite {unknown[0]}; name {', '.join(available)}")
+        sys.exit(f"there is no suite {unknown[0]}; name {', '.join(names)}")
     print(f"{machine['model']}, {machine['cores']} cores, {'with' if machine['avx512'] else 'without'} AVX-512")
-    print(f"{'':30} {'speed':>6} {'spread':11} {'of CPU':>6} {'target':>7} {'ours ms':>10} {'theirs ms':>10} "
-          f"{'peak MB':>8} {'theirs':>8} {'work MB':>8} {'theirs':>8} {'loss':>9}")
     results = Path(__file__).with_name("results")
     results.mkdir(exist_ok=True)
     for name in wanted:
+        if name in data.SUITES:
+            write(results / f"{name}.json", machine, data.suite(name))
+            continue
+        if name == "operator":
+            write(results / f"{name}.json", machine, operator_load.suite())
+            continue
+        if name in growth.SUITES:
+            growth.suite(name, results, machine)
+            continue
         kind, cases = available[name]
         rows = []
+        print_heading()
         for title, target, settings in cases:
             result = case(kind, **settings)
             print_row(title, target, result)
             rows.append({"name": title, "target": target, **result})
-        (results / f"{name}.json").write_text(json.dumps({"cpu": machine, "results": rows}, indent=1))
+        write(results / f"{name}.json", machine, rows)
+
+
+def write(path, machine, rows):
+    path.write_text(json.dumps({"cpu": machine, "results": rows}, indent=1))
 
 
 if __name__ == "__main__":

@@ -48,14 +48,14 @@ pub(crate) fn run(command: &Command) -> Result<ExitCode> {
         Command::Prepare(options) => {
             let job = options.read()?;
             let _lock = Lock::take(job.folder.root())?;
-            let Some(prepared) = prepare(&job, options.threads())? else { return Ok(ExitCode::from(STOPPED)) };
+            let Some(prepared) = prepare(&job, options.threads.count())? else { return Ok(ExitCode::from(STOPPED)) };
             print!("{}", certificate(&prepared.plan));
         }
         Command::Inspect { job: options, stage, bucket, sequence, count, json } => {
             let job = options.read()?;
             // What a run has prepared may be looked at while it trains.
             let _lock = if job.folder.plan().exists() { None } else { Some(Lock::take(job.folder.root())?) };
-            let Some(prepared) = prepare(&job, options.threads())? else { return Ok(ExitCode::from(STOPPED)) };
+            let Some(prepared) = prepare(&job, options.threads.count())? else { return Ok(ExitCode::from(STOPPED)) };
             match stage {
                 None => print!("{}", buckets(&prepared.plan)),
                 Some(stage) => inspect(&prepared, stage, *bucket, *sequence, *count, *json)?,

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::thread;
 
 use anyhow::{Context, Result};
 use palimpsest_api::{Place, TrainingJob, load, unsupported, validate};
 use palimpsest_store::{Mounts, RunFolder};
 
 use crate::errors::UserError;
+use crate::threads::Threads;
 
 /// What the command line may say about a job.
 #[derive(Debug, Default, clap::Args)]
@@ -26,9 +26,8 @@ pub(crate) struct JobOptions {
     /// Change a field of the job, such as spec.seed=7; null takes it away.
     #[arg(long = "set", value_name = "PATH=VALUE")]
     pub(crate) overrides: Vec<String>,
-    /// How many threads compute; default: one for each processor.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
-    pub(crate) threads: Option<u32>,
+    #[command(flatten)]
+    pub(crate) threads: Threads,
 }
 
 /// A job that can be run here.
@@ -40,7 +39,8 @@ pub(crate) struct Job {
     pub(crate) folder: RunFolder,
 }
 
-fn parse_mount(text: &str) -> Result<(String, PathBuf), String> {
+/// `NAME=DIR`.
+pub(crate) fn parse_mount(text: &str) -> Result<(String, PathBuf), String> {
     match text.split_once('=') {
         Some((name, folder)) if !name.is_empty() && !folder.is_empty() => Ok((name.to_owned(), PathBuf::from(folder))),
         _ => Err("write NAME=DIR".to_owned()),
@@ -85,11 +85,6 @@ impl JobOptions {
         let mounts = Mounts { base: file.parent().map(Path::to_owned).unwrap_or_default(), mounts };
         let folder = RunFolder::of(&job, &mounts)?;
         Ok(Job { job, mounts, folder })
-    }
-
-    /// Threads that compute, if the command line does not say.
-    pub(crate) fn threads(&self) -> u32 {
-        self.threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, |count| count.get() as u32))
     }
 }
 

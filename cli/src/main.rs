@@ -1,5 +1,6 @@
 //! The `palimpsest` command.
 
+mod bench;
 mod columns;
 mod data;
 mod errors;
@@ -8,6 +9,7 @@ mod lock;
 mod prepare;
 mod report;
 mod run;
+mod threads;
 mod tokenizer;
 mod validate;
 mod words;
@@ -46,9 +48,9 @@ enum Command {
     /// Measure a model.
     #[command(disable_help_flag = true)]
     Eval(Handed),
-    /// Measure how fast this machine trains.
-    #[command(disable_help_flag = true)]
-    Bench(Handed),
+    /// Measure how fast this machine trains and prepares data.
+    #[command(subcommand)]
+    Bench(bench::Command),
     /// Learn, extend, measure and use vocabularies.
     #[command(subcommand)]
     Tokenizer(tokenizer::Command),
@@ -95,7 +97,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Export(handed) => worker::hand_over("export", &handed.arguments),
         Command::Generate(handed) => worker::hand_over("generate", &handed.arguments),
         Command::Eval(handed) => worker::hand_over("eval", &handed.arguments),
-        Command::Bench(handed) => worker::hand_over("bench", &handed.arguments),
+        Command::Bench(command) => bench::run(&command),
         Command::Tokenizer(command) => tokenizer::run(&command),
         Command::Data(command) => data::run(&command),
         Command::Report { folder } => write_report(&folder),

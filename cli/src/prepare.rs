@@ -16,24 +16,26 @@ const INTERVAL: Duration = Duration::from_secs(10);
 
 /// Prepares a job's tokenizer and data, or finds them; `None` if Ctrl-C called it off.
 pub(crate) fn prepare(job: &Job, threads: u32) -> Result<Option<PreparedJob>> {
+    cancellable(|progress, cancelled| {
+        prepare_job(&job.job, &job.mounts, &job.folder, threads as usize, progress, cancelled)
+    })
+}
+
+/// Does what preparation consists of and shows how far it is; `None` if Ctrl-C called it off.
+pub(crate) fn cancellable<T: Send>(
+    work: impl FnOnce(&mut dyn FnMut(Progress), &AtomicBool) -> palimpsest_prepare::Result<T> + Send,
+) -> Result<Option<T>> {
     let cancelled = AtomicBool::new(false);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
-    let prepared = std::thread::scope(|scope| {
+    let done = std::thread::scope(|scope| {
         let (done, finished) = tokio::sync::oneshot::channel();
         let cancelled = &cancelled;
-        let preparing = scope.spawn(move || {
+        let working = scope.spawn(move || {
             let mut shown = Shown::new();
-            let prepared = prepare_job(
-                &job.job,
-                &job.mounts,
-                &job.folder,
-                threads as usize,
-                &mut |progress| shown.show(&progress),
-                cancelled,
-            );
+            let result = work(&mut |progress| shown.show(&progress), cancelled);
             shown.bar.finish_and_clear();
             let _ = done.send(());
-            prepared
+            result
         });
         runtime.block_on(async {
             let mut finished = finished;
@@ -47,11 +49,11 @@ pub(crate) fn prepare(job: &Job, threads: u32) -> Result<Option<PreparedJob>> {
                 _ = tokio::signal::ctrl_c() => std::process::exit(i32::from(STOPPED)),
             }
         });
-        preparing.join()
+        working.join()
     });
-    match prepared {
+    match done {
         Ok(Err(_)) if cancelled.load(Ordering::Relaxed) => Ok(None),
-        Ok(prepared) => Ok(Some(prepared?)),
+        Ok(result) => Ok(Some(result?)),
         Err(panic) => std::panic::resume_unwind(panic),
     }
 }

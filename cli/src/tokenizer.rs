@@ -8,11 +8,13 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use palimpsest_api::{Dataset, Fields};
 use palimpsest_corpus::{all_texts, dataset_of, left_out_files, left_out_warning};
+use palimpsest_prepare::{learn_extension, learn_vocabulary};
 use palimpsest_store::{Mounts, publish_folder, staging_folder};
-use palimpsest_vocab::{LearnOptions, PieceOptions, Row, Tokenizer, extend, learn, learn_pieces, measure, read_pieces};
+use palimpsest_vocab::{Row, Tokenizer, extend, measure, read_pieces};
 
 use crate::columns::table;
 use crate::errors::UserError;
+use crate::threads::Threads;
 use crate::words;
 
 /// What to do with vocabularies.
@@ -28,6 +30,8 @@ pub(crate) enum Command {
         output: PathBuf,
         #[command(flatten)]
         corpus: Corpus,
+        #[command(flatten)]
+        threads: Threads,
         /// .jsonl, .parquet or text, plain, .gz or .zst; or folders of such.
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
@@ -52,6 +56,8 @@ pub(crate) enum Command {
         output: PathBuf,
         #[command(flatten)]
         corpus: Corpus,
+        #[command(flatten)]
+        threads: Threads,
     },
     /// How well vocabularies compress texts.
     Measure {
@@ -106,14 +112,14 @@ fn parse_named(text: &str) -> Result<(String, PathBuf), String> {
 pub(crate) fn run(command: &Command) -> Result<ExitCode> {
     let mounts = Mounts::default();
     match command {
-        Command::Learn { size, output, corpus, files } => {
+        Command::Learn { size, output, corpus, threads, files } => {
             refuse_existing(output)?;
             let datasets = datasets(corpus, files)?;
-            let texts = all_texts(&datasets, &mounts);
-            let learned = learn(texts, *size, &LearnOptions::default(), &mut || true)?;
+            let datasets: Vec<&Dataset> = datasets.iter().collect();
+            let learned = learn_vocabulary(&datasets, &mounts, *size, threads.count() as usize, &mut || true)?;
             save(&learned, output)?;
         }
-        Command::Extend { tokenizer, pieces, learn_from, size, output, corpus } => {
+        Command::Extend { tokenizer, pieces, learn_from, size, output, corpus, threads } => {
             refuse_existing(output)?;
             let base = Tokenizer::open(tokenizer)?;
             let pieces = match pieces {
@@ -121,8 +127,8 @@ pub(crate) fn run(command: &Command) -> Result<ExitCode> {
                 None => {
                     let count = size.saturating_sub(base.vocabulary_size());
                     let datasets = datasets(corpus, learn_from)?;
-                    let texts = all_texts(&datasets, &mounts);
-                    learn_pieces(&base, texts, count, &PieceOptions::default(), &mut || true)?
+                    let datasets: Vec<&Dataset> = datasets.iter().collect();
+                    learn_extension(&base, &datasets, &mounts, count, threads.count() as usize, &mut || true)?
                 }
             };
             let extension = extend(&base, &pieces, Some(*size))?;

@@ -28,7 +28,7 @@ fn kernels(namespace: &str, flags: &[&str]) {
     for flag in ["-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math"].iter().chain(flags) {
         build.flag(flag);
     }
-    build.file("cpp/kernels.cpp").compile(namespace);
+    build.files(["cpp/kernels.cpp", "cpp/attention.cpp"]).compile(namespace);
 }
 
 fn shim(libtorch: &Path) {
@@ -38,12 +38,20 @@ fn shim(libtorch: &Path) {
         .pic(true)
         .std("c++17")
         .opt_level(1)
+        // at::parallel_for is inline, and a plain loop without it.
+        .flag("-fopenmp")
         .define("_GLIBCXX_USE_CXX11_ABI", "1")
         .flag("-isystem")
         .flag(&include)
         .flag("-isystem")
         .flag(include.join("torch/csrc/api/include"))
         .flag("-Wno-unused-parameter")
-        .files(["cpp/autograd.cpp", "cpp/operators.cpp", "cpp/profiler.cpp", "cpp/runtime.cpp"])
+        .files([
+            "cpp/attention_operator.cpp",
+            "cpp/autograd.cpp",
+            "cpp/operators.cpp",
+            "cpp/profiler.cpp",
+            "cpp/runtime.cpp",
+        ])
         .compile("palimpsest_shim");
 }

@@ -4,11 +4,12 @@
 #   apiserver.sh down DIR                  stops it and removes DIR
 #   apiserver.sh run DIR [--controllers]   the same in the foreground, until its standard input ends or it is told to stop:
 #                                          so it goes with its owner, however that ends. It prints `ready` when it is.
+# A signal USR1 to the process in DIR/pid kills the API server and starts it again; DIR/restarts counts how often that was done.
 # Root is not needed; any number may run at once.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 usage() {
-    sed -n 's/^# \{0,1\}//; 2,7p' "$0" >&2
+    sed -n 's/^# \{0,1\}//; 2,8p' "$0" >&2
     exit 2
 }
 [ $# -ge 2 ] || usage
@@ -17,7 +18,7 @@ action=$1 folder=$2 controllers=${3:-}
 
 # start_on_a_free_port: one below those that outgoing connections get. Another may take it meanwhile: then we try the next.
 start_on_a_free_port() {
-    local flags=(--endpoint-reconciler-type=none)
+    flags=(--endpoint-reconciler-type=none)
     # Pods cannot be created before somebody makes their service account, which is the controllers' work.
     [ -n "$controllers" ] || flags+=(--disable-admission-plugins=ServiceAccount)
     while :; do
@@ -35,6 +36,15 @@ start_on_a_free_port() {
 
 answers_or_ended() {
     ! kill -0 "${started[kube-apiserver]}" 2>/dev/null || kubectl get --raw /readyz
+}
+
+# Kills the API server outright and starts it on the same etcd, at the same port.
+restart_apiserver() {
+    { kill -KILL "${started[kube-apiserver]}"; wait "${started[kube-apiserver]}"; } 2>/dev/null || true
+    start_apiserver 10.96.0.0/24 "${flags[@]}"
+    wait_until 120 kubectl get --raw /readyz
+    restarts=$((restarts + 1))
+    echo "$restarts" >"$state/restarts"
 }
 
 run() {
@@ -64,7 +74,13 @@ run() {
     cp "$state/pki/admin.kubeconfig" "$state/kubeconfig"
     echo ready
     # The first of them that ends, ends all: the owner, or a program that should not have.
-    wait -n || true
+    restarts=0 seen=0
+    trap restart_apiserver USR1
+    while :; do
+        wait -n || true
+        [ "$restarts" -gt "$seen" ] || break
+        seen=$restarts
+    done
 }
 
 up() {

@@ -1,7 +1,8 @@
 # The programs of a control plane, one function each; sourced by those who start one. They want:
 #   programs  the folder of binaries.sh       state  where etcd, certificates (state/pki) and logs (state/logs) are kept
 #   address, port  where the API server listens
-# shellcheck shell=bash disable=SC2154
+# shellcheck shell=bash disable=SC2034,SC2154
+. "$(dirname "${BASH_SOURCE[0]}")/wait.sh"
 
 # start NAME PROGRAM ARGUMENT...: in the background, its output in logs/NAME.log. It dies when this shell does, however that ends.
 start() {
@@ -61,16 +62,14 @@ start_controller_manager() {
         --service-cluster-ip-range="$network" --profiling=false "$@"
 }
 
-kubectl() {
-    KUBECACHEDIR=$state/cache "$programs/kubectl" --kubeconfig "$state/pki/admin.kubeconfig" "$@"
+# start_scheduler FLAG...
+start_scheduler() {
+    local pki=$state/pki
+    start kube-scheduler "$programs/kube-scheduler" --kubeconfig="$pki/scheduler.kubeconfig" \
+        --authentication-kubeconfig="$pki/scheduler.kubeconfig" --authorization-kubeconfig="$pki/scheduler.kubeconfig" \
+        --leader-elect=false --profiling=false "$@"
 }
 
-# wait_until SECONDS COMMAND...: asks ten times a second; fails when the time is over.
-wait_until() {
-    local deadline=$((SECONDS + $1))
-    shift
-    until "$@" >/dev/null 2>&1; do
-        [ $SECONDS -lt $deadline ] || return 1
-        sleep 0.1
-    done
+kubectl() {
+    KUBECACHEDIR=$state/cache "$programs/kubectl" --kubeconfig "$state/pki/admin.kubeconfig" "$@"
 }

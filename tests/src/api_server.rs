@@ -12,17 +12,19 @@
 //! Each value is a server of its own, on a port of its own: tests may run side by side. It runs under
 //! `tests/cluster/apiserver.sh`, which a person can start by hand.
 
-use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::ops::Deref;
 use std::process::{Child, Command, Stdio};
 
-use crate::{Ended, repository};
+use crate::{Kubectl, repository, wait_until};
 
 /// An API server that lives as long as this value.
 #[derive(Debug)]
 pub struct ApiServer {
-    folder: tempfile::TempDir,
+    kubectl: Kubectl,
     supervisor: Child,
+    folder: tempfile::TempDir,
 }
 
 impl ApiServer {
@@ -50,7 +52,7 @@ impl ApiServer {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap_or_else(|error| panic!("{}: {error}", script.display()));
-        let mut server = Self { folder, supervisor };
+        let mut server = Self { kubectl: Kubectl::of(folder.path()), supervisor, folder };
         let mut line = String::new();
         let output = server.supervisor.stdout.take();
         output.map(|output| BufReader::new(output).read_line(&mut line));
@@ -58,52 +60,22 @@ impl ApiServer {
         server
     }
 
-    /// The file by which clients find the server, as its administrator.
-    pub fn kubeconfig(&self) -> PathBuf {
-        self.folder.path().join("kubeconfig")
+    /// Kills the API server outright, starts it again with what it had stored, and waits until it answers.
+    pub fn restart(&self) {
+        let folder = self.folder.path();
+        let restarts = || fs::read_to_string(folder.join("restarts")).unwrap_or_default();
+        let before = restarts();
+        let signalled = Command::new("kill").arg("-USR1").arg(self.supervisor.id().to_string()).status();
+        assert!(signalled.is_ok_and(|status| status.success()), "the API server's script has ended");
+        wait_until("the API server again", || restarts() != before);
     }
+}
 
-    /// `kubectl`, set up for this server.
-    pub fn kubectl_command(&self) -> Command {
-        let mut command = Command::new(self.folder.path().join("bin/kubectl"));
-        // Its own cache goes by address, and a later server may have the same.
-        command.env("KUBECONFIG", self.kubeconfig()).env("KUBECACHEDIR", self.folder.path().join("cache"));
-        command.stdin(Stdio::null());
-        command
-    }
+impl Deref for ApiServer {
+    type Target = Kubectl;
 
-    /// Runs `kubectl` to its end.
-    pub fn kubectl(&self, arguments: &[&str]) -> Ended {
-        self.kubectl_command()
-            .args(arguments)
-            .output()
-            .map(Ended::from)
-            .unwrap_or_else(|error| panic!("kubectl: {error}"))
-    }
-
-    /// Runs `kubectl` and expects it to succeed.
-    pub fn kubectl_succeed(&self, arguments: &[&str]) -> Ended {
-        let ended = self.kubectl(arguments);
-        assert_eq!(ended.code, Some(0), "kubectl {arguments:?}: {}\n{}", ended.stdout, ended.stderr);
-        ended
-    }
-
-    /// Gives `kubectl ARGUMENTS -f -` the documents on its standard input.
-    pub fn kubectl_with_input(&self, arguments: &[&str], yaml: &str) -> Ended {
-        let fail = |error: std::io::Error| -> Child { panic!("kubectl {arguments:?}: {error}") };
-        let mut command = self.kubectl_command();
-        command.args(arguments).args(["-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap_or_else(fail);
-        // kubectl reads all of it before it writes much; where it ends early, it says why itself.
-        child.stdin.take().map(|mut stdin| stdin.write_all(yaml.as_bytes()));
-        child.wait_with_output().map(Ended::from).unwrap_or_else(|error| panic!("kubectl {arguments:?}: {error}"))
-    }
-
-    /// Applies YAML documents on the server's side and expects it to take them.
-    pub fn apply(&self, yaml: &str) -> Ended {
-        let ended = self.kubectl_with_input(&["apply", "--server-side"], yaml);
-        assert_eq!(ended.code, Some(0), "kubectl apply: {}\n{yaml}", ended.stderr);
-        ended
+    fn deref(&self) -> &Kubectl {
+        &self.kubectl
     }
 }
 

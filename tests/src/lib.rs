@@ -1,28 +1,67 @@
 //! What the end-to-end tests share: the binaries, a folder to work in, and the job files they run.
 #![allow(clippy::panic, reason = "a test fails by panicking")]
 
+mod agent;
 mod api_server;
+mod authority;
+mod cluster;
 mod fixtures;
+mod install;
+mod kubectl;
+mod operator;
+mod proxy;
+mod world;
 
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+pub use agent::{Agent, AgentFolder};
 pub use api_server::ApiServer;
+pub use authority::Authority;
+pub use cluster::{Cluster, make_image};
 pub use fixtures::Fixture;
+pub use install::install;
+pub use kubectl::Kubectl;
+pub use operator::{Door, Operator, Seen, job_of, plan_of};
+pub use proxy::{Call, Fate, Proxy, RETRY_AFTER};
+pub use world::{Folder, Kueue, Mishap, OperatorProcess, Script, Stillborn, World, condition};
 
 /// The repository's root.
 pub fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_owned).unwrap_or_default()
 }
 
-/// `palimpsest`, built by `make build` beside the tests.
-pub fn palimpsest() -> Command {
+/// A binary, built by `make build` beside the tests.
+pub fn built(name: &str) -> PathBuf {
     let tests = std::env::current_exe().unwrap_or_default();
-    let binary = tests.ancestors().nth(2).map(|folder| folder.join("palimpsest")).unwrap_or_default();
-    assert!(binary.exists(), "{} is not there: run `make build` first", binary.display());
-    let mut command = Command::new(binary);
+    // Tests lie in a folder beside it, other binaries next to it.
+    let found = tests.ancestors().skip(1).take(2).map(|folder| folder.join(name)).find(|binary| binary.exists());
+    found.unwrap_or_else(|| panic!("{name} is not beside {}: run `make build` first", tests.display()))
+}
+
+/// An address of this machine that nobody listens on at present.
+pub fn free_address() -> SocketAddr {
+    let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
+    address.unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Waits until a condition holds, for a minute at most.
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !condition() {
+        assert!(began.elapsed() < Duration::from_secs(60), "{what} does not come");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// `palimpsest`.
+pub fn palimpsest() -> Command {
+    let mut command = Command::new(built("palimpsest"));
     command.stdin(Stdio::null()).current_dir(repository()).env_remove("RUST_BACKTRACE");
     command
 }
@@ -82,6 +121,11 @@ pub fn read_json_lines(path: &Path) -> Vec<Value> {
     text.lines().map(parse).collect()
 }
 
+/// The steps that a run has written down so far in its `metrics.jsonl`.
+pub fn steps(metrics: &Path) -> usize {
+    std::fs::read_to_string(metrics).map_or(0, |text| text.lines().count())
+}
+
 /// A job of seconds: a tiny model from random weights over two of the example corpora, in two stages.
 pub const SMALL_JOB: &str = include_str!("small_job.yaml");
 
@@ -105,12 +149,15 @@ pub fn write_job(folder: &Path, yaml: &str) -> PathBuf {
     path
 }
 
+/// Where downloads and builds are kept, outside the checkout.
+fn cache() -> PathBuf {
+    let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default());
+    std::env::var_os("PALIMPSEST_CACHE").map_or_else(|| home().join(".cache/palimpsest"), PathBuf::from)
+}
+
 /// Python of the parity environment, or `None`, said so, where it is absent; with `CI=true` absence fails.
 pub fn parity_python() -> Option<PathBuf> {
-    let cache = std::env::var_os("PALIMPSEST_CACHE")
-        .map(PathBuf::from)
-        .unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache/palimpsest"));
-    let python = cache.join("venv/bin/python");
+    let python = cache().join("venv/bin/python");
     if python.exists() {
         return Some(python);
     }

@@ -5,9 +5,8 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
 
-use palimpsest_tests::{ApiServer, repository};
+use palimpsest_tests::{ApiServer, repository, wait_until};
 
 /// A rule that only a real API server judges.
 const CARDS: &str = r#"
@@ -42,14 +41,6 @@ fn processes_of(folder: &Path) -> Vec<String> {
     let command_lines = entries.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
     let readable = command_lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " "));
     readable.filter(|line| line.contains(&*folder.to_string_lossy())).collect()
-}
-
-fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !condition() {
-        assert!(began.elapsed() < Duration::from_secs(60), "{what} does not come");
-        thread::sleep(Duration::from_millis(50));
-    }
 }
 
 #[test]

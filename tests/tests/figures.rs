@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use palimpsest_tests::{SMALL_JOB, read_json_lines, succeed, write_job};
+use palimpsest_tests::{SMALL_JOB, read_json, read_json_lines, succeed, write_job};
 
 fn run_small_job(folder: &Path, options: &[&str]) -> PathBuf {
     let job = write_job(folder, SMALL_JOB);
@@ -33,4 +33,32 @@ fn the_parts_of_a_step_are_all_of_it() {
         assert!(number("residentBytes") > 1e7, "{step}");
     }
     assert!(in_parts > 0.95 * in_all, "{in_parts} s of {in_all} s");
+}
+
+#[test]
+fn a_profile_shows_the_steps_that_were_asked_for_and_changes_no_bit() {
+    let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let profiled = run_small_job(one.path(), &["--profile", "3"]);
+    let plain = run_small_job(other.path(), &[]);
+    let model = |output: &Path| std::fs::read(output.join("model/model.safetensors")).unwrap();
+    assert!(model(&profiled) == model(&plain), "a profile changes the weights");
+    assert!(!plain.join("traces").exists());
+
+    let trace = read_json(&profiled.join("traces/steps-2-4.json"));
+    let events = trace["traceEvents"].as_array().unwrap();
+    let seconds_of = |name: &str| -> Vec<f64> {
+        let named = events.iter().filter(|event| event["cat"] == "user_annotation" && event["name"] == name);
+        named.map(|event| event["dur"].as_f64().unwrap() / 1e6).collect()
+    };
+    let steps = read_json_lines(&profiled.join("metrics.jsonl"));
+    let recorded = seconds_of("step");
+    assert_eq!(recorded.len(), 3);
+    for (recorded, step) in recorded.iter().zip(&steps[1..4]) {
+        let seconds = step["seconds"].as_f64().unwrap();
+        assert!((recorded - seconds).abs() < 0.1 * seconds, "{recorded} s, but {step}");
+    }
+    for part in ["data", "forward", "backward", "losses", "optimizer"] {
+        assert!(seconds_of(part).len() >= 3, "{part} is not in the trace");
+    }
+    assert!(events.iter().any(|event| event["name"] == "aten::mm" && event["args"]["Input Dims"].is_array()));
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use palimpsest_tests::{ONE_THREAD, SMALL_JOB, palimpsest, read_json_lines, succeed, write_job};
+use palimpsest_tests::{ONE_THREAD, SMALL_JOB, palimpsest, read_json_lines, steps, succeed, write_job};
 
 struct Bench {
     folder: tempfile::TempDir,
@@ -30,7 +30,7 @@ impl Bench {
     }
 
     fn steps(&self) -> usize {
-        fs::read_to_string(self.output.join("metrics.jsonl")).map_or(0, |text| text.lines().count())
+        steps(&self.output.join("metrics.jsonl"))
     }
 
     fn wait_for_step(&self, step: usize) {

@@ -1,4 +1,4 @@
-//! What a worker serves to Prometheus is what docs/metrics.md lists, and true.
+//! What a worker serves to Prometheus is what docs/metrics.md lists, and true; and what a crash cost is told afterwards.
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
@@ -8,7 +8,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use palimpsest_tests::{ONE_THREAD, SMALL_JOB, palimpsest, read_json_lines, repository, write_job};
+use palimpsest_tests::{
+    ONE_THREAD, SMALL_JOB, free_address, palimpsest, read_json, read_json_lines, repository, write_job,
+};
 
 /// Far longer than anything here takes.
 const LONG: Duration = Duration::from_secs(120);
@@ -90,10 +92,10 @@ fn served(page: &str) -> BTreeMap<String, String> {
     lines.map(|(name, kind)| (name.to_owned(), kind.to_owned())).collect()
 }
 
-fn start(job: &Path, output: &Path, port: u16) -> Child {
+fn start(job: &Path, output: &Path, options: &[&str]) -> Child {
     let mut command = palimpsest();
     command.args(["run", job.to_str().unwrap(), "--output", output.to_str().unwrap()]).args(ONE_THREAD);
-    command.args(["--metrics-port", &port.to_string()]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    command.args(options).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
 #[test]
@@ -101,8 +103,8 @@ fn a_worker_serves_what_is_listed_and_counts_on_over_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let job = write_job(folder.path(), &SMALL_JOB.replace("tokens: 20000", "tokens: 400000"));
     let output = folder.path().join("out");
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let run = Run(start(&job, &output, port));
+    let port = free_address().port();
+    let run = Run(start(&job, &output, &["--metrics-port", &port.to_string()]));
     let of = |samples: &BTreeMap<String, f64>, figure: &str| samples[&format!("palimpsest_training_{figure}")];
 
     let (page, samples) =
@@ -148,12 +150,54 @@ fn a_worker_serves_what_is_listed_and_counts_on_over_a_restart() {
 }
 
 #[test]
+fn goodput_counts_what_a_crash_cost() {
+    let folder = tempfile::tempdir().unwrap();
+    let job = write_job(folder.path(), &SMALL_JOB.replace("tokens: 20000", "tokens: 60000"));
+    let output = folder.path().join("out");
+    let mut run = Run(start(&job, &output, &[]));
+    let metrics = output.join("metrics.jsonl");
+    while std::fs::read_to_string(&metrics).map_or(0, |text| text.lines().count()) < 25 {
+        assert!(run.0.try_wait().unwrap().is_none(), "the run ended before step 25");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let rank = children(children(run.0.id())[0])[0];
+    assert!(Command::new("kill").args(["-STOP", &rank.to_string()]).status().unwrap().success());
+    std::thread::sleep(Duration::from_millis(50));
+    let before = read_json_lines(&metrics);
+    kill(rank);
+    assert!(run.0.wait().unwrap().success());
+
+    let attempts = read_json_lines(&output.join("attempts.jsonl"));
+    assert_eq!(attempts.len(), 2, "{attempts:?}");
+    let number = |value: &serde_json::Value| value.as_f64().unwrap_or_else(|| panic!("{value}"));
+    let from = number(&attempts[1]["fromStep"]);
+    let lost: Vec<f64> = before
+        .iter()
+        .filter(|record| number(&record["step"]) > from)
+        .map(|record| number(&record["seconds"]))
+        .collect();
+    assert!(from > 0.0 && !lost.is_empty(), "{from}");
+    let goodput = &read_json(&output.join("summary.json"))["goodput"];
+    assert_eq!(number(&goodput["lostSteps"]), lost.len() as f64);
+    assert!((number(&goodput["lostSeconds"]) - lost.iter().sum::<f64>()).abs() < 1e-9, "{goodput}");
+    let kept: f64 = read_json_lines(&metrics).iter().map(|record| number(&record["seconds"])).sum();
+    let wall: f64 = attempts.iter().map(|attempt| number(&attempt["ended"]) - number(&attempt["began"])).sum();
+    let share = number(&goodput["share"]);
+    assert!((share - kept / wall).abs() < 1e-9 && share > 0.0, "{goodput}");
+    let spent = kept + number(&goodput["lostSeconds"]) + number(&goodput["checkpointSeconds"]);
+    assert!(spent < wall, "{spent} s in {wall} s");
+    let page = std::fs::read_to_string(output.join("report.html")).unwrap();
+    assert!(page.contains("\"goodput\":{\"share\":"), "the report has it");
+}
+
+#[test]
 fn a_port_that_is_taken_is_told_in_one_sentence() {
     let folder = tempfile::tempdir().unwrap();
     let job = write_job(folder.path(), SMALL_JOB);
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
-    let ended = start(&job, &folder.path().join("out"), port).wait_with_output().unwrap();
+    let options = ["--metrics-port", &port.to_string()];
+    let ended = start(&job, &folder.path().join("out"), &options).wait_with_output().unwrap();
     let stderr = String::from_utf8_lossy(&ended.stderr);
     assert_eq!(ended.status.code(), Some(2), "{stderr}");
     assert!(stderr.contains(&format!("--metrics-port {port}: cannot listen on 127.0.0.1:{port}")), "{stderr}");

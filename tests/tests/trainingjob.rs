@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use palimpsest_tests::{ApiServer, Ended, Fixture, repository, run};
+use palimpsest_tests::{ApiServer, Ended, Fixture, repository, run, wait_until};
 
 /// An API server that knows our resources.
 fn start() -> ApiServer {
@@ -254,6 +254,8 @@ fn kubectl_shows_what_a_job_does_and_explains_its_fields() {
     assert_eq!((&scale["spec"]["replicas"], &scale["status"]["replicas"]), (&8.into(), &8.into()));
     assert_eq!(scale["status"]["selector"], "palimpsest.dev/job=llama2-zh");
 
+    // The API server serves objects of a new kind some time before it describes their fields.
+    wait_until("the API server describes the fields", || server.kubectl(&["explain", "tj"]).code == Some(0));
     let explained = server.kubectl_succeed(&["explain", "tj.spec.data"]).stdout;
     let explained = explained.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(explained.contains("The datasets and how they are packed."), "{explained}");

@@ -47,8 +47,12 @@ enum Command {
 fn main() -> ExitCode {
     // Arguments first: `--version` needs no logging.
     let arguments = Arguments::parse();
+    let otherwise = match &arguments.command {
+        Command::Agent(arguments) => arguments.log_filter(),
+        _ => "warn",
+    };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(otherwise));
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())

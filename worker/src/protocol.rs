@@ -32,6 +32,8 @@ pub(crate) struct RunRequest {
     pub(crate) job_folder: PathBuf,
     /// The folder of each claim.
     pub(crate) mounts: BTreeMap<String, PathBuf>,
+    /// The job's UID.
+    pub(crate) job_uid: String,
     /// The fencing number.
     pub(crate) attempt: u64,
     /// This rank, from 0.
@@ -42,6 +44,8 @@ pub(crate) struct RunRequest {
     pub(crate) threads: usize,
     /// `cpu` or `cuda`.
     pub(crate) device: String,
+    /// How many steps to profile.
+    pub(crate) profile_steps: u32,
 }
 
 /// A line of a rank's standard output. The last is [`RankEvent::Finished`] or [`RankEvent::Failed`]; a rank that ends
@@ -94,6 +98,8 @@ pub(crate) enum RankEvent {
     Failed {
         /// Whether the user can mend it.
         user: bool,
+        /// One of [`palimpsest_api::FailureReason`].
+        reason: String,
         /// One sentence.
         message: String,
     },

@@ -2,11 +2,13 @@
 
 use std::io::{BufRead, Write};
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::mpsc::RecvTimeoutError;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use palimpsest_api::FailureReason;
 use palimpsest_store::{Mounts, RunFolder};
 use palimpsest_train::{Control, Event, Outcome, Phase, RunContext, run};
 
@@ -23,11 +25,18 @@ pub(crate) fn main() -> ExitCode {
     match run_job() {
         Ok(code) => code,
         Err(error) => {
-            let is_users =
-                error.downcast_ref::<palimpsest_train::Error>().is_some_and(palimpsest_train::Error::is_users)
-                    || error.downcast_ref::<palimpsest_store::Error>().is_some_and(palimpsest_store::Error::is_users);
-            send(&RankEvent::Failed { user: is_users, message: format!("{error:#}") });
-            ExitCode::from(1)
+            let error = match error.downcast::<palimpsest_store::Error>() {
+                Ok(error) => Ok(palimpsest_train::Error::from(error)),
+                Err(error) => error.downcast::<palimpsest_train::Error>(),
+            };
+            match error {
+                Ok(error) => fail(&error),
+                Err(error) => {
+                    let reason = FailureReason::WorkerFailed.to_string();
+                    send(&RankEvent::Failed { user: false, reason, message: format!("{error:#}") });
+                    ExitCode::from(1)
+                }
+            }
         }
     }
 }
@@ -49,22 +58,38 @@ fn run_job() -> Result<ExitCode> {
         let control = Arc::clone(&control);
         move || follow_commands(&control)
     });
-    thread::spawn(|| {
-        loop {
-            send(&RankEvent::Alive);
-            thread::sleep(HEARTBEAT);
-        }
-    });
-    match run(&context, &control, &mut |event| send(&translate(event))) {
+    match while_alive(|| run(&context, &control, &mut |event| send(&translate(event)))) {
         Ok(outcome) => {
             send(&finished(outcome));
             Ok(ExitCode::SUCCESS)
         }
-        Err(error) => {
-            send(&RankEvent::Failed { user: error.is_users(), message: error.to_string() });
-            Ok(ExitCode::from(if error.is_users() { 2 } else { 1 }))
-        }
+        Err(error) => Ok(fail(&error)),
     }
+}
+
+/// Does work, and tells all the while that the process is there. What ends it is told after the last of that.
+fn while_alive<T>(work: impl FnOnce() -> T) -> T {
+    let (done, is_done) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            loop {
+                send(&RankEvent::Alive);
+                if is_done.recv_timeout(HEARTBEAT) != Err(RecvTimeoutError::Timeout) {
+                    return;
+                }
+            }
+        });
+        let result = work();
+        drop(done);
+        result
+    })
+}
+
+/// Tells of an error, and gives the exit code that it has.
+fn fail(error: &palimpsest_train::Error) -> ExitCode {
+    let (user, reason) = (error.is_users(), error.reason().to_string());
+    send(&RankEvent::Failed { user, reason, message: error.to_string() });
+    ExitCode::from(if user { 2 } else { 1 })
 }
 
 fn mk_context(request: RunRequest) -> Result<RunContext> {
@@ -76,9 +101,11 @@ fn mk_context(request: RunRequest) -> Result<RunContext> {
         folder: RunFolder::of(&request.job, &mounts)?,
         job: request.job,
         mounts,
+        job_uid: request.job_uid,
         attempt: request.attempt,
         device: parse_device(&request.device)?,
         threads: request.threads,
+        profile_steps: request.profile_steps,
     })
 }
 

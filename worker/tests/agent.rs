@@ -78,9 +78,9 @@ impl Coordinator {
     }
 
     /// Closes the agent's standard input, after which it has to end, and its rank too.
-    async fn close(mut self) {
+    async fn close(mut self, code: i32) {
         drop(self.agent.stdin.take());
-        assert!(timeout(LONG, self.agent.wait()).await.unwrap().unwrap().success());
+        assert_eq!(timeout(LONG, self.agent.wait()).await.unwrap().unwrap().code(), Some(code));
     }
 }
 
@@ -193,11 +193,11 @@ async fn a_rank_is_drained_told_of_again_and_gone_on_with() {
     stream.order(3, command::Command::Drain(control::Drain {})).await;
     let (_, committed) = stream
         .until(|report| match report {
-            report::Report::CheckpointCommitted(committed) => Some(committed.step),
+            // The newest before is told again.
+            report::Report::CheckpointCommitted(committed) => Some(committed.step).filter(|step| *step >= before),
             _ => None,
         })
         .await;
-    assert!(committed >= before);
     assert_eq!(stream.finished().await, (3, finished::Outcome::Stopped));
 
     // How it ended is told again to whoever asks.
@@ -214,7 +214,7 @@ async fn a_rank_is_drained_told_of_again_and_gone_on_with() {
     stream.order(4, command::Command::Abort(control::Abort {})).await;
     let (attempt, failure) = stream.failure().await;
     assert_eq!((attempt, failure.cause()), (4, failure::Cause::Internal));
-    coordinator.close().await;
+    coordinator.close(0).await;
 }
 
 #[tokio::test]
@@ -228,20 +228,47 @@ async fn a_job_comes_to_its_end_and_is_finished_already_after_that() {
     assert!(folder.path().join("model/config.json").exists());
     stream.start(2, &job).await;
     assert_eq!(stream.finished().await, (2, finished::Outcome::AlreadyFinished));
-    coordinator.close().await;
+    coordinator.close(0).await;
 }
 
 #[tokio::test]
-async fn what_the_user_can_mend_is_told_as_such() {
+async fn what_the_user_can_mend_is_told_as_such_with_a_word_for_programs() {
     let folder = tempfile::tempdir().unwrap();
-    let job = mk_job(folder.path(), 5000).replace("recipes.jsonl", "nothing.jsonl");
+    let job = mk_job(folder.path(), 5000);
     let mut coordinator = Coordinator::start().await;
     let mut stream = coordinator.accept().await;
-    stream.start(1, &job).await;
-    let (attempt, failure) = stream.failure().await;
-    assert_eq!((attempt, failure.cause()), (1, failure::Cause::User));
-    assert!(failure.message.contains("nothing.jsonl"), "{}", failure.message);
-    coordinator.close().await;
+    let mut attempt = 0;
+    let mut check = async |job: String, reason: &str, names: &str| {
+        attempt += 1;
+        stream.start(attempt, &job).await;
+        let (of, failure) = stream.failure().await;
+        assert_eq!((of, failure.cause(), failure.reason.as_str()), (attempt, failure::Cause::User, reason));
+        assert!(failure.message.contains(names), "{}", failure.message);
+    };
+    check(job.replace("recipes.jsonl", "nothing.jsonl"), "DatasetNotFound", "nothing.jsonl").await;
+    let begin = job.find("file://").unwrap();
+    let end = begin + job[begin..].find('"').unwrap();
+    check(job.replace(&job[begin..end], "pvc://data/recipes.jsonl"), "NotMounted", "not mounted").await;
+    let of_model = |model: &str| {
+        let begin = job.find("\"model\": {\"arch").unwrap();
+        let end = begin + job[begin..].find("}},").unwrap() + 3;
+        job.replace(&job[begin..end], &format!("\"model\": {{{model}}},"))
+    };
+    check(of_model("\"uri\": \"file:///no/model\""), "ModelNotFound", "/no/model").await;
+    let checkpoint = format!("\"checkpoint\": {{\"uri\": \"file://{}\"}}", folder.path().display());
+    check(of_model(&checkpoint), "ModelNotFound", "no whole checkpoint").await;
+    std::fs::create_dir(folder.path().join("model")).unwrap();
+    std::fs::write(folder.path().join("model/precious"), "").unwrap();
+    check(job.clone(), "OutputExists", "is there already").await;
+    std::fs::remove_file(folder.path().join("model/precious")).unwrap();
+    // Work of a job that differs.
+    std::fs::write(
+        folder.path().join("job.json"),
+        job.replace("\"microBatch\": 4", "\"microBatch\": 2").replace("5000", "6000"),
+    )
+    .unwrap();
+    check(job, "CheckpointConflict", "differs in").await;
+    coordinator.close(2).await;
 }
 
 #[tokio::test]
@@ -251,7 +278,7 @@ async fn a_closed_standard_input_ends_the_agent_and_its_rank() {
     let mut stream = coordinator.accept().await;
     stream.start(1, &mk_job(folder.path(), 1_000_000)).await;
     stream.step().await;
-    coordinator.close().await;
+    coordinator.close(0).await;
     // Nobody writes any more.
     let length = || std::fs::metadata(folder.path().join("metrics.jsonl")).unwrap().len();
     let before = length();

@@ -1,4 +1,5 @@
-//! A rank of an older attempt that is stopped, and woken after a newer attempt has gone on, does no harm.
+//! A rank of an older attempt that is stopped, and woken after a newer attempt has gone on, does no harm; nor does another job
+//! that is given the same folder.
 
 #![allow(clippy::panic, clippy::unwrap_used)]
 
@@ -17,6 +18,18 @@ struct Rank {
 
 impl Rank {
     fn start(folder: &Path, attempt: u64, interval: u64) -> Self {
+        let checkpoint = json!({"intervalSteps": interval, "keep": 2});
+        Self::with("uid-a", folder, folder, attempt, &checkpoint, &json!({"steps": 300}))
+    }
+
+    /// Of a job that leaves its checkpoints in one folder and its output in another.
+    fn of_job(uid: &str, folder: &Path, checkpoints: &Path, attempt: u64, checkpoint: &Value) -> Self {
+        Self::with(uid, folder, checkpoints, attempt, checkpoint, &json!({"tokens": 1_000_000}))
+    }
+
+    fn with(uid: &str, folder: &Path, checkpoints: &Path, attempt: u64, checkpoint: &Value, budget: &Value) -> Self {
+        let mut checkpoint = checkpoint.clone();
+        checkpoint["uri"] = format!("file://{}/checkpoints", checkpoints.display()).into();
         let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/corpora/en/recipes.jsonl");
         let job = json!({
             "apiVersion": "palimpsest.dev/v1alpha1", "kind": "TrainingJob", "metadata": {"name": "fenced"},
@@ -29,15 +42,15 @@ impl Rank {
                 "data": {"sequenceLength": 64, "datasets": [{"name": "recipes", "uri": format!("file://{}", corpus.display())}]},
                 "stages": [{
                     "name": "only", "buckets": 1, "mixture": [{"dataset": "recipes", "weight": 1}],
-                    "budget": {"steps": 300}, "maxRepeats": 100, "batch": {"sequences": 2, "microBatch": 2},
+                    "budget": budget, "maxRepeats": 100, "batch": {"sequences": 2, "microBatch": 2},
                 }],
-                "checkpoint": {"intervalSteps": interval, "keep": 2},
+                "checkpoint": checkpoint,
                 "output": {"uri": format!("file://{}/model", folder.display())},
             },
         });
         let request = json!({"run": {
-            "job": job, "jobFolder": "/", "mounts": {}, "attempt": attempt, "rank": 0, "world": 1, "threads": 1,
-            "device": "cpu",
+            "job": job, "jobFolder": "/", "mounts": {}, "jobUid": uid, "attempt": attempt, "rank": 0, "world": 1, "threads": 1,
+            "device": "cpu", "profileSteps": 0,
         }});
         let mut child = Command::new(env!("CARGO_BIN_EXE_palimpsest-worker"))
             .arg("rank")
@@ -67,10 +80,14 @@ impl Rank {
         self.until(|event| event["progress"]["step"].as_u64().is_some_and(|there| there >= step));
     }
 
+    /// Reads to the end.
+    fn end(&mut self) -> Value {
+        self.events.by_ref().map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap()).last().unwrap()
+    }
+
     /// Reads to the end, which must tell that the attempt is over.
     fn is_superseded(&mut self) {
-        let end =
-            self.events.by_ref().map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap()).last().unwrap();
+        let end = self.end();
         let message = end["failed"]["message"].as_str().unwrap_or_else(|| panic!("{end}"));
         assert!(message.contains("attempt 1 is over: attempt 2 has been begun"), "{message}");
         assert_eq!(end["failed"]["user"], false);
@@ -168,4 +185,43 @@ fn a_rank_that_wakes_after_a_newer_attempt_has_published_publishes_nothing() {
     stale.signal("CONT");
     stale.is_superseded();
     is_unchanged(&before, &contents(folder.path()));
+}
+
+#[test]
+fn another_job_gets_the_checkpoints_of_a_worker_that_lives_by_no_means_and_those_of_a_dead_one_after_a_while() {
+    let folder = tempfile::tempdir().unwrap();
+    let other = tempfile::tempdir().unwrap();
+    let often = json!({"intervalSteps": 20, "keep": 2});
+    let mut first = Rank::of_job("uid-a", folder.path(), folder.path(), 1, &often);
+    first.until_step(25);
+    // The same fields, and so the same digest, but an object of its own.
+    let refused = Rank::of_job("uid-b", other.path(), folder.path(), 7, &often).end();
+    assert_eq!((&refused["failed"]["reason"], &refused["failed"]["user"]), (&"CheckpointInUse".into(), &true.into()));
+    let message = refused["failed"]["message"].as_str().unwrap();
+    assert!(message.contains("in use by the job \"fenced\""), "{message}");
+    first.until_step(45);
+    let _ = first.child.kill();
+    first.child.wait().unwrap();
+    // Nobody renews the lease any more; the new job's first attempt follows the dead one's, and goes on from its checkpoint.
+    let mut second = Rank::of_job("uid-b", other.path(), folder.path(), 1, &often);
+    let step = second.until(|event| !event["progress"].is_null())["progress"]["step"].as_u64().unwrap();
+    assert!(step > 1 && (step - 1).is_multiple_of(20), "step {step} follows no checkpoint");
+    assert!(folder.path().join("checkpoints/attempts/attempt-00000002").exists());
+}
+
+#[test]
+fn the_checkpoints_of_a_job_that_differs_are_refused_before_anything_is_claimed() {
+    let folder = tempfile::tempdir().unwrap();
+    let other = tempfile::tempdir().unwrap();
+    let often = json!({"intervalSteps": 20, "keep": 2});
+    let mut first = Rank::start(folder.path(), 1, 20);
+    first.until_step(25);
+    first.stop();
+    let before = contents(&folder.path().join("checkpoints"));
+    let mut differs = Rank::with("uid-b", other.path(), folder.path(), 9, &often, &json!({"tokens": 5000}));
+    let refused = differs.end();
+    assert_eq!(refused["failed"]["reason"], "CheckpointConflict", "{refused}");
+    is_unchanged(&before, &contents(&folder.path().join("checkpoints")));
+    first.signal("CONT");
+    first.until_step(45);
 }

@@ -379,6 +379,22 @@ function certificateSection() {
       h("details", {}, h("summary", {}, "Bucket by bucket"), table(null, ["Bucket", "Sequences", "Documents", "Document tokens", "of prompts", "Target tokens", "Slots", "Padding", "Fill", "Documents split"], bucketRows))));
 }
 
+// Time
+
+function timeSection() {
+  const goodput = summary.goodput;
+  if (!goodput) return null;
+  const seconds = (value) => `${value.toFixed(1)} s (${(100 * value / goodput.wallSeconds).toFixed(1)} %)`;
+  const mebibytes = (bytes) => bytes == null ? null : `${(bytes / 1048576).toFixed(0)} MiB`;
+  const rest = goodput.wallSeconds - goodput.keptSeconds - goodput.lostSeconds - goodput.checkpointSeconds;
+  const entries = [["Steps that were kept", seconds(goodput.keptSeconds)], ["Steps taken again", `${seconds(goodput.lostSeconds)}, ${goodput.lostSteps} steps`],
+    ["Waiting for checkpoints", seconds(goodput.checkpointSeconds)], ["Preparing, measuring, exporting", seconds(rest)],
+    ["In all", `${goodput.wallSeconds.toFixed(1)} s, ${goodput.attempts} ${goodput.attempts === 1 ? "attempt" : "attempts"}`],
+    ["Memory", mebibytes(summary.residentBytes)], ["GPU memory", mebibytes(summary.deviceBytes)]].filter(([, value]) => value !== null);
+  return section("time", "Where the time went", [`Goodput, the share of time in steps that were kept, is ${(100 * goodput.share).toFixed(1)} %.`],
+    h("div", { class: "sheet" }, h("dl", { class: "digests" }, entries.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]))));
+}
+
 // Provenance
 
 function provenanceSection() {
@@ -398,7 +414,7 @@ function provenanceSection() {
     "The loss is the sum over a step's target tokens by their number. Thin lines are buckets, full ones stages; a red tick is a step that was skipped as a spike.",
     report.curve.stepsPerPoint > 1 ? `A point is the mean of ${report.curve.stepsPerPoint} steps.` : "The pale line is every step, the strong one its running mean."],
     new Course(report).element) : section("course", "Course of training", [], h("p", { class: "empty" }, "No step was taken yet."));
-  const sections = [heldOutSection(), course, bucketSection(), datasetSection(), newTokenSection(), tokenizerSection(), certificateSection(), provenanceSection()].filter(Boolean);
+  const sections = [heldOutSection(), course, bucketSection(), datasetSection(), newTokenSection(), tokenizerSection(), certificateSection(), timeSection(), provenanceSection()].filter(Boolean);
   document.getElementById("report").append(title(), ...sections);
   document.getElementById("contents").append(...sections.map((each) => h("a", { href: `#${each.id}` }, each.querySelector("h2").textContent)));
   document.getElementById("colophon").append("Written by palimpsest report from the files of the run. It needs no network.");

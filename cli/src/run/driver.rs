@@ -1,22 +1,21 @@
 //! Drives the coordinator: tells it what happens and what time it is, and carries out what it says.
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use palimpsest_coordinator::{
-    AgentId, Cause, Command, Config, Coordinator, Observation, Order, Outcome, Report, Standing, State,
-};
-use palimpsest_proto::control::{self, command, failure, finished, report};
+use palimpsest_control::{Attached, Commands, Heard, Loopback, Session, serve};
+use palimpsest_coordinator::{AgentId, Config, Observation, State};
+use palimpsest_proto::control::{self, command};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
-use tonic::Status;
 
 use super::agent::{AgentProcess, Sign};
 use super::display::Display;
-use super::server::{self, Heard};
+
+/// How long a worker may take to answer on this machine.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The only agent's name.
 const AGENT: &str = "worker-0";
@@ -42,22 +41,34 @@ pub(super) async fn drive(
     display: &mut Display,
 ) -> Result<End> {
     let mut signals = Signals::new()?;
-    let (address, mut heard) = server::start().await?;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("cannot listen on 127.0.0.1")?;
+    let address = listener.local_addr().context("cannot listen on 127.0.0.1")?;
+    let mut heard = serve(listener, None, Loopback)?;
     let mut agent = AgentProcess::find_or_start(folder, address, AGENT, metrics)?;
     if agent.is_found() {
         display.say("the worker of a run that was killed still lives; going on with it");
+        if plan.profile_steps > 0 {
+            display.warn("--profile: it was not asked to record steps, and cannot be now; stop the run with Ctrl-C and run again");
+        }
+        if let Some(metrics) = metrics.filter(|metrics| TcpStream::connect_timeout(metrics, CONNECT_TIMEOUT).is_err()) {
+            display.warn(&format!(
+                "--metrics-port {}: it does not serve {metrics}, and cannot now; stop the run with Ctrl-C and run again",
+                metrics.port()
+            ));
+        }
     }
-    let mut run = Run::new(config, job_uid, plan);
+    let session = Session::new(config, job_uid, plan, Duration::ZERO);
+    let mut run = Run { began: Instant::now(), session, others: Vec::new() };
     let mut has_attached = false;
-    while !run.coordinator.state().is_end() {
-        let before = run.coordinator.state().clone();
-        let crashed_before = run.coordinator.crash_of().map(|(attempt, _)| attempt);
-        let next_deadline = run.coordinator.next_deadline();
+    while !run.session.coordinator().state().is_end() {
+        let before = run.session.coordinator().state().clone();
+        let crashed_before = run.session.coordinator().crash_of().map(|(attempt, _)| attempt);
+        let next_deadline = run.session.coordinator().next_deadline();
         // What was heard comes before the time: this process may have stood still.
         let observation = tokio::select! {
             biased;
             Some(heard) = heard.recv() => {
-                has_attached |= matches!(heard, Heard::Attached { .. });
+                has_attached |= matches!(heard, Heard::Attached(_));
                 run.take_in(heard, display)
             }
             sign = agent.next() => match sign? {
@@ -71,140 +82,76 @@ pub(super) async fn drive(
                     display.warn(&format!("the worker ended{how} and is started again"));
                     has_attached = false;
                     agent.start()?;
-                    run.links.clear();
                     Some(Observation::Lost { agent: AgentId(AGENT.to_owned()) })
                 }
             },
-            () = signals.next() => Some(match run.coordinator.state() {
+            () = signals.next() => Some(match run.session.coordinator().state() {
                 State::Draining { .. } | State::Aborting { .. } => Observation::AbortRequested,
                 _ => Observation::StopRequested,
             }),
             () = sleep_until(run.began, next_deadline) => Some(Observation::TimePassed),
         };
         let Some(observation) = observation else { continue };
-        for command in run.coordinator.observe(run.began.elapsed(), observation) {
-            run.send(command).await;
-        }
-        if let Some((attempt, message)) = run.coordinator.crash_of()
+        run.session.observe(run.began.elapsed(), observation);
+        if let Some((attempt, message)) = run.session.coordinator().crash_of()
             && Some(attempt) != crashed_before
-            && !run.coordinator.state().is_end()
+            && !run.session.coordinator().state().is_end()
         {
             display.warn(&format!("{message}; going on from the newest checkpoint"));
         }
-        if *run.coordinator.state() != before {
-            display.show_state(run.coordinator.state(), run.began.elapsed());
+        if *run.session.coordinator().state() != before {
+            display.show_state(run.session.coordinator().state(), run.began.elapsed());
         }
     }
-    run.dismiss().await;
+    run.session.dismiss();
     for line in agent.end().await? {
         display.log(&line);
     }
-    let coordinator = &run.coordinator;
+    let coordinator = run.session.coordinator();
     Ok(End { state: coordinator.state().clone(), step: coordinator.step(), checkpoint: coordinator.checkpoint() })
 }
 
+/// A job under way on this machine.
 struct Run {
     began: Instant,
-    coordinator: Coordinator,
-    job_uid: String,
-    plan: control::RunPlan,
-    links: BTreeMap<AgentId, mpsc::Sender<Result<control::Command, Status>>>,
-    /// To agents that are about to end.
-    others: Vec<mpsc::Sender<Result<control::Command, Status>>>,
+    session: Session,
+    /// To agents of other jobs, which are about to end.
+    others: Vec<Commands>,
 }
 
 impl Run {
-    fn new(config: Config, job_uid: &str, plan: control::RunPlan) -> Self {
-        Self {
-            began: Instant::now(),
-            coordinator: Coordinator::new(config, Duration::ZERO),
-            job_uid: job_uid.to_owned(),
-            plan,
-            links: BTreeMap::new(),
-            others: Vec::new(),
-        }
-    }
-
     /// Shows what an agent told and says what it means to the coordinator, if anything.
     fn take_in(&mut self, heard: Heard, display: &mut Display) -> Option<Observation> {
         match heard {
-            Heard::Attached { attempt: Some(attempt), commands, .. } if attempt.job_uid != self.job_uid => {
-                // Another job was left here. It is to be found where it was left, and this one waits until it is.
-                display.warn("the worker of another job still lives here; it writes a checkpoint and ends");
-                for last in [command::Command::Drain(control::Drain {}), command::Command::Leave(control::Leave {})] {
-                    let command = control::Command { attempt: Some(attempt.clone()), command: Some(last) };
-                    let _ = commands.try_send(Ok(command));
+            Heard::Attached(attached) => match self.session.attach(attached) {
+                Ok(observation) => Some(observation),
+                Err(stranger) => {
+                    // Another job was left here. It is to be found where it was left, and this one waits until it is.
+                    display.warn("the worker of another job still lives here; it writes a checkpoint and ends");
+                    let Attached { attempt, commands, .. } = *stranger;
+                    for last in [command::Command::Drain(control::Drain {}), command::Command::Leave(control::Leave {})]
+                    {
+                        commands.send(control::Command { attempt: attempt.clone(), command: Some(last) });
+                    }
+                    self.others.push(commands);
+                    None
                 }
-                self.others.push(commands);
+            },
+            Heard::Reported(reported) => {
+                let observation = self.session.report(&reported);
+                let attempt = self.session.coordinator().attempt();
+                if reported.attempt.job_uid == self.session.job_uid() && reported.attempt.number == attempt {
+                    display.show_report(&reported.report);
+                }
+                observation
+            }
+            Heard::Detached { link } => {
+                // On one machine nothing cuts off an agent that lives: it dials again, or its silence counts.
+                self.session.detach(link);
                 None
             }
-            Heard::Attached { hello, attempt, commands } => {
-                let agent = AgentId(hello.agent);
-                self.links.insert(agent.clone(), commands);
-                let standing = attempt.map_or(Standing::Idle, |attempt| Standing::Running { attempt: attempt.number });
-                Some(Observation::Attached { agent, local_ranks: hello.local_ranks, standing })
-            }
-            Heard::Reported { agent, attempt, report } => {
-                if attempt.job_uid != self.job_uid {
-                    return None;
-                }
-                if attempt.number == self.coordinator.attempt() {
-                    display.show_report(&report);
-                }
-                let report = observed(report)?;
-                Some(Observation::Reported { agent: AgentId(agent), attempt: attempt.number, report })
-            }
         }
     }
-
-    /// Tells all agents that nobody needs them any more.
-    async fn dismiss(&self) {
-        let attempt = control::Attempt { job_uid: self.job_uid.clone(), number: self.coordinator.attempt() };
-        for link in self.links.values() {
-            let leave = command::Command::Leave(control::Leave {});
-            let _ = link.send(Ok(control::Command { attempt: Some(attempt.clone()), command: Some(leave) })).await;
-        }
-    }
-
-    /// Sends a command. One that cannot be sent was for an agent that is about to be heard of as gone.
-    async fn send(&self, command: Command) {
-        let attempt = control::Attempt { job_uid: self.job_uid.clone(), number: command.attempt };
-        let order = match command.order {
-            Order::Join { first_rank, local_ranks, world } => {
-                command::Command::Join(control::Join { first_rank, local_ranks, world, rendezvous: String::new() })
-            }
-            Order::RunPlan => command::Command::RunPlan(self.plan.clone()),
-            Order::Checkpoint => command::Command::Checkpoint(control::Checkpoint {}),
-            Order::Drain => command::Command::Drain(control::Drain {}),
-            Order::Abort => command::Command::Abort(control::Abort {}),
-        };
-        let Some(link) = self.links.get(&command.agent) else { return };
-        let _ = link.send(Ok(control::Command { attempt: Some(attempt), command: Some(order) })).await;
-    }
-}
-
-/// What of a report matters to the coordinator.
-fn observed(report: report::Report) -> Option<Report> {
-    Some(match report {
-        report::Report::Alive(alive) => Report::Alive { takes_steps: alive.takes_steps },
-        report::Report::Progress(progress) => Report::Progress { step: progress.step },
-        report::Report::CheckpointCommitted(committed) => Report::CheckpointCommitted { step: committed.step },
-        report::Report::Finished(finished) => Report::Finished {
-            outcome: match finished.outcome() {
-                finished::Outcome::Succeeded => Outcome::Succeeded,
-                finished::Outcome::AlreadyFinished => Outcome::AlreadyFinished,
-                finished::Outcome::Stopped | finished::Outcome::Unspecified => Outcome::Stopped,
-            },
-        },
-        report::Report::Failure(failure) => Report::Failed {
-            cause: match failure.cause() {
-                failure::Cause::User => Cause::User,
-                failure::Cause::Internal | failure::Cause::Unspecified => Cause::Internal,
-            },
-            message: failure.message,
-        },
-        _ => return None,
-    })
 }
 
 async fn sleep_until(began: Instant, deadline: Option<Duration>) {

@@ -9,7 +9,6 @@ mod display;
 mod driver;
 mod plan;
 mod resume;
-mod server;
 mod table;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -51,6 +50,9 @@ pub(crate) struct Arguments {
     /// The address that the port is of.
     #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST), requires = "metrics_port")]
     metrics_address: IpAddr,
+    /// Record N steps, after the first one, as a Chrome trace in the run folder's traces/.
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    profile: u32,
 }
 
 /// Where tensors live.
@@ -75,15 +77,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let is_elsewhere = !checkpoints.starts_with(job.folder.root());
     let lock_of_checkpoints = is_elsewhere.then(|| Lock::take(&checkpoints)).transpose()?;
     if arguments.plan {
-        return plan::run(&job, arguments.job.threads(), arguments.device == Device::Cuda);
+        return plan::run(&job, arguments.job.threads.count(), arguments.device == Device::Cuda);
     }
     let newest = resume::newest_checkpoint(&job.folder.checkpoints());
-    let threads = match (arguments.job.threads, &newest) {
+    let threads = match (arguments.job.threads.asked, &newest) {
         // As many as before, for the same bits as before.
-        (None, Some(newest)) => newest.threads.unwrap_or_else(|| arguments.job.threads()),
-        _ => arguments.job.threads(),
+        (None, Some(newest)) => newest.threads.unwrap_or_else(|| arguments.job.threads.count()),
+        _ => arguments.job.threads.count(),
     };
-    let plan = run_plan(&job, threads, arguments.device)?;
+    let plan = run_plan(&job, threads, arguments)?;
     let mut display = Display::new();
     if let Some(newest) = newest.as_ref().filter(|_| !job.folder.model().exists()) {
         display.say(&format!("going on from the checkpoint of step {}", newest.step));
@@ -102,7 +104,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     code
 }
 
-fn run_plan(job: &Job, threads: u32, device: Device) -> Result<RunPlan> {
+fn run_plan(job: &Job, threads: u32, arguments: &Arguments) -> Result<RunPlan> {
     let text = |path: &std::path::Path| {
         path.to_str()
             .map(str::to_owned)
@@ -117,10 +119,11 @@ fn run_plan(job: &Job, threads: u32, device: Device) -> Result<RunPlan> {
         job_folder: text(&job.mounts.base)?,
         mounts,
         threads,
-        device: match device {
+        device: match arguments.device {
             Device::Cpu => "cpu".to_owned(),
             Device::Cuda => "cuda".to_owned(),
         },
+        profile_steps: arguments.profile,
     })
 }
 

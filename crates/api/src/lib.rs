@@ -7,6 +7,7 @@
 mod crd;
 mod decimal;
 mod digest;
+mod failure_reason;
 mod load;
 mod schema;
 mod training_job;
@@ -17,8 +18,9 @@ mod yaml;
 pub use crd::{crds, crds_yaml, pod_template_schema, training_job_crd};
 pub use decimal::Decimal;
 pub use digest::{differing_fields, result_digest};
+pub use failure_reason::FailureReason;
 pub use load::{LoadError, load};
 pub use schema::training_job_schema;
 pub use training_job::*;
 pub use uri::{Scheme, Uri, UriError};
-pub use validate::{Place, Violation, unsupported, validate};
+pub use validate::{MAXIMUM_TIME_LABEL, Place, QUEUE_LABEL, Violation, unsupported, validate};

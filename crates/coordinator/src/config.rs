@@ -13,6 +13,14 @@ pub struct Config {
     pub agents: usize,
     /// The newest attempt that was ever claimed; the first one here follows it.
     pub last_attempt: u64,
+    /// The step of the newest checkpoint that is known, and the crashes since: what a coordinator before this one counted.
+    pub checkpoint: Option<u64>,
+    /// See `checkpoint`.
+    pub crashes: u32,
+    /// The attempt whose crash is the newest of these, where none was begun since: agents tell of it again.
+    pub crashed: Option<u64>,
+    /// The attempt that a coordinator before this one left under way. If it has ended meanwhile, nobody has counted how.
+    pub under_way: Option<u64>,
     /// How many crashes are put up with between two checkpoints.
     pub backoff_limit: u32,
     /// How long all agents may take to be attached and idle.
@@ -32,6 +40,10 @@ impl Config {
         Self {
             agents: job.spec.workers.replicas as usize,
             last_attempt,
+            checkpoint: None,
+            crashes: 0,
+            crashed: None,
+            under_way: None,
             backoff_limit: policy.backoff_limit,
             start_timeout: Duration::from_secs(policy.start_timeout_seconds),
             active_deadline: policy.active_deadline_seconds.map(Duration::from_secs),

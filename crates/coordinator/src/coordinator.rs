@@ -1,24 +1,18 @@
 //! The state machine.
 
+mod crashes;
+mod hangs;
+mod takeover;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::guards::{Guard, Guards};
-use crate::pulse::{Hang, Pulse};
+use crate::pulse::Pulse;
 use crate::{AgentId, Cause, Command, Config, Observation, Order, Outcome, Report, Standing, State};
-
-/// The delay after the second crash without a new checkpoint in between; it doubles with each. After the first there is
-/// none.
-const FIRST_DELAY: Duration = Duration::from_secs(1);
-
-/// The longest delay before an attempt.
-const LONGEST_DELAY: Duration = Duration::from_secs(300);
 
 /// How long ranks that are told to stop at once may take.
 const ABORT_GRACE: Duration = Duration::from_secs(10);
-
-/// Being told of the time so much later than asked means that this process itself stood still. It heard nobody then.
-const ABSENCE: Duration = Duration::from_secs(3);
 
 /// Decides what the agents of one job do next.
 #[derive(Clone, Debug)]
@@ -33,6 +27,9 @@ pub struct Coordinator {
     /// Crashes since a checkpoint was committed that was newer than any before.
     crashes: u32,
     restarts: u32,
+    disruptions: u32,
+    /// Why the newest attempt ends, where an agent of it is taken away.
+    disruption: Option<String>,
     /// Why the newest attempt that crashed did so.
     crash: Option<(u64, String)>,
     step: u64,
@@ -48,6 +45,10 @@ struct Agent {
     doing: Doing,
     /// Whether it was told to abort since it attached.
     is_aborting: bool,
+    /// Whether its machine is being taken away.
+    is_leaving: bool,
+    /// Whether nothing can be heard of it until it attaches again, whatever its ranks do.
+    is_cut_off: bool,
     pulse: Pulse,
 }
 
@@ -71,11 +72,13 @@ impl Coordinator {
             heard: config.last_attempt,
             agents: BTreeMap::new(),
             started: now,
-            crashes: 0,
+            crashes: config.crashes,
             restarts: 0,
+            disruptions: 0,
+            disruption: None,
             crash: None,
             step: 0,
-            checkpoint: None,
+            checkpoint: config.checkpoint,
             success: None,
             guards,
             config,
@@ -92,12 +95,22 @@ impl Coordinator {
         self.attempt
     }
 
-    /// How often the whole was started anew after a crash.
+    /// How often the whole was, or is to be, started anew after a crash.
     pub fn restarts(&self) -> u32 {
         self.restarts
     }
 
-    /// The newest attempt that crashed, and why.
+    /// How often the whole was, or is to be, started anew because a machine was taken away.
+    pub fn disruptions(&self) -> u32 {
+        self.disruptions
+    }
+
+    /// How often something crashed since a checkpoint was committed that was newer than any before.
+    pub fn crashes(&self) -> u32 {
+        self.crashes
+    }
+
+    /// The newest crash: its attempt, or the one before where that was not begun yet, and why.
     pub fn crash_of(&self) -> Option<(u64, &str)> {
         self.crash.as_ref().map(|(attempt, message)| (*attempt, message.as_str()))
     }
@@ -138,10 +151,19 @@ impl Coordinator {
             Observation::Attached { agent, local_ranks, standing } => {
                 self.attach(now, agent, local_ranks, standing, &mut commands);
             }
+            Observation::Leaving { agent } => self.leave(&agent, &mut commands),
+            Observation::CutOff { agent } => {
+                if let Some(agent) = self.agents.get_mut(&agent) {
+                    agent.is_cut_off = true;
+                }
+            }
             Observation::Lost { agent } => self.lose(now, &agent, &mut commands),
             Observation::Reported { agent, attempt, report } => {
                 self.take_report(now, &agent, attempt, report, &mut commands);
             }
+            Observation::CrashedBeforehand { message } => self.crash_beforehand(now, message, &mut commands),
+            Observation::DisruptedBeforehand => self.disrupt_beforehand(),
+            Observation::LimitChanged { backoff_limit } => self.config.backoff_limit = backoff_limit,
             Observation::StopRequested => self.stop(now, &mut commands),
             Observation::AbortRequested => self.abort(now, &mut commands),
             Observation::TimePassed => {}
@@ -162,7 +184,10 @@ impl Coordinator {
             Standing::Idle => Doing::Idle,
             Standing::Running { attempt } => Doing::Running { attempt },
         };
-        let agent = Agent { local_ranks, doing, is_aborting: false, pulse: Pulse::new(now) };
+        // One that is taken away stays so, however often it dials.
+        let is_leaving = self.agents.get(&id).is_some_and(|agent| agent.is_leaving);
+        let agent =
+            Agent { local_ranks, doing, is_aborting: false, is_leaving, is_cut_off: false, pulse: Pulse::new(now) };
         let before = self.agents.insert(id.clone(), agent);
         let was_running = before.is_some_and(|agent| agent.doing == Doing::Running { attempt: self.attempt });
         if was_running
@@ -172,6 +197,7 @@ impl Coordinator {
             self.crash(now, format!("{id} came back without its ranks"), commands);
         }
         let Standing::Running { attempt } = standing else { return };
+        self.take_up(attempt);
         if attempt > self.attempt && self.guards.stands(Guard::NewerAttempt) {
             // Whatever this coordinator began meanwhile is older, and ends.
             self.attempt = attempt;
@@ -190,6 +216,17 @@ impl Coordinator {
     fn abort_late_comer(&mut self, attempt: u64, commands: &mut Vec<Command>) {
         if !self.state.is_end() || self.guards.stands(Guard::NothingAfterTheEnd) {
             self.abort_where(|running| running == attempt, commands);
+        }
+    }
+
+    /// The ranks of all write a checkpoint together while they still can.
+    fn leave(&mut self, id: &AgentId, commands: &mut Vec<Command>) {
+        let Some(agent) = self.agents.get_mut(id) else { return };
+        agent.is_leaving = true;
+        let takes_part = agent.doing == (Doing::Running { attempt: self.attempt });
+        if self.state == State::Running && takes_part && self.disruption.is_none() {
+            self.disruption = Some(format!("{id} is taken away"));
+            self.drain(commands);
         }
     }
 
@@ -260,43 +297,22 @@ impl Coordinator {
         }
     }
 
-    fn crash(&mut self, now: Duration, message: String, commands: &mut Vec<Command>) {
-        // When it is to stop anyway, a crash is a stop; one crash brings down the ranks of other agents too; and what is
-        // published stays.
-        if self.state != State::Running || (self.success.is_some() && self.guards.stands(Guard::SuccessStays)) {
-            return;
-        }
-        self.crashes += 1;
-        self.crash = Some((self.attempt, message.clone()));
-        if self.crashes > self.config.backoff_limit {
-            let message = match self.config.backoff_limit {
-                0 => message,
-                limit => format!("{message} (after {limit} restarts without a new checkpoint)"),
-            };
-            return self.end(State::Failed { cause: Cause::Internal, message }, commands);
-        }
-        if self.guards.stands(Guard::CrashOfOne) {
-            self.abort_where(|_| true, commands);
-        }
-        let delay = match self.crashes {
-            1 => Duration::ZERO,
-            crashes => (FIRST_DELAY * (1 << (crashes - 2).min(16))).min(LONGEST_DELAY),
-        };
-        self.state = State::BackingOff { until: now + delay, message };
-    }
-
     fn stop(&mut self, now: Duration, commands: &mut Vec<Command>) {
         match self.state {
             State::Running => {
-                for (id, agent) in &self.agents {
-                    if let Doing::Running { attempt } = agent.doing {
-                        commands.push(Command { agent: id.clone(), attempt, order: Order::Drain });
-                    }
-                }
+                self.drain(commands);
                 self.state = State::Draining { until: now + self.config.termination };
             }
             State::Waiting { .. } | State::BackingOff { .. } => self.abort(now, commands),
             _ => {}
+        }
+    }
+
+    fn drain(&self, commands: &mut Vec<Command>) {
+        for (id, agent) in &self.agents {
+            if let Doing::Running { attempt } = agent.doing {
+                commands.push(Command { agent: id.clone(), attempt, order: Order::Drain });
+            }
         }
     }
 
@@ -340,50 +356,16 @@ impl Coordinator {
         }
     }
 
-    /// Brings down ranks that hang; that counts as a crash.
-    fn notice_hang(&mut self, now: Duration, commands: &mut Vec<Command>) {
-        if self.state != State::Running {
-            return;
-        }
-        let Some((due, hang, id)) = self.next_hang().filter(|(due, ..)| now >= *due) else { return };
-        if now > due + ABSENCE {
-            for agent in self.agents.values_mut() {
-                agent.pulse.forgive(now);
-            }
-            return;
-        }
-        if let Some(already) = self.success {
-            // What matters is done.
-            return self.end(State::Succeeded { already }, commands);
-        }
-        let message = match hang {
-            Hang::Silence => format!("the ranks of {id} hang: nothing is heard of them"),
-            Hang::Standstill => format!("the ranks of {id} hang: a step takes far longer than those before"),
-        };
-        self.crash(now, message, commands);
-    }
-
-    /// Which agent's ranks will count as hanging first, and when.
-    fn next_hang(&self) -> Option<(Duration, Hang, AgentId)> {
-        let running = self.agents.iter().filter(|(_, agent)| matches!(agent.doing, Doing::Running { .. }));
-        let due = running.map(|(id, agent)| {
-            let (due, hang) = agent.pulse.due(&self.config.patience);
-            (due, hang, id)
-        });
-        let watched = due.filter(|(_, hang, _)| match hang {
-            Hang::Silence => self.guards.stands(Guard::Silence),
-            Hang::Standstill => self.guards.stands(Guard::Standstill),
-        });
-        watched.min_by_key(|(due, ..)| *due).map(|(due, hang, id)| (due, hang, id.clone()))
-    }
-
     fn start_or_fail(&mut self, now: Duration, until: Duration, commands: &mut Vec<Command>) {
         let is_complete = self.agents.len() == self.config.agents || !self.guards.stands(Guard::WholeWorld);
         let newest = Doing::Running { attempt: self.attempt };
         let running = self.agents.values().filter(|agent| matches!(agent.doing, Doing::Running { .. })).count();
         let is_aborting = |agent: &Agent| agent.is_aborting && self.guards.stands(Guard::AbortingIsNotRunning);
         if is_complete && self.agents.values().all(|agent| agent.doing == newest && !is_aborting(agent)) {
+            self.config.under_way = None;
             self.state = State::Running;
+        } else if is_complete && self.agents.values().any(|agent| agent.is_leaving) {
+            // It would be taken away from what is begun now.
         } else if is_complete && (running == 0 || !self.guards.stands(Guard::OldRanksGone)) {
             self.start(now, commands);
         } else if is_complete && self.guards.stands(Guard::PartOfAWorld) {
@@ -402,9 +384,8 @@ impl Coordinator {
 
     /// Begins the next attempt. Ranks are given in the order of the agents' names.
     fn start(&mut self, now: Duration, commands: &mut Vec<Command>) {
-        if self.attempt > self.config.last_attempt {
-            self.restarts += 1;
-        }
+        self.disruption = None;
+        self.config.under_way = None;
         self.attempt = self.attempt.max(self.heard) + 1;
         self.step = self.checkpoint.unwrap_or(0);
         let attempt = self.attempt;

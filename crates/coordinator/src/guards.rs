@@ -48,6 +48,9 @@ pub(crate) enum Guard {
     /// A new coordinator begins after the newest attempt that was ever claimed.
     #[cfg(test)]
     AttemptFromStore,
+    /// A new coordinator begins with the crashes that the one before counted.
+    #[cfg(test)]
+    CrashesReadBack,
     /// The store lets one process alone claim an attempt.
     #[cfg(test)]
     ClaimedOnce,
@@ -68,7 +71,7 @@ pub(crate) enum Guard {
 #[cfg(test)]
 impl Guard {
     /// All of them.
-    pub(crate) const ALL: [Self; 26] = [
+    pub(crate) const ALL: [Self; 27] = [
         Self::WholeWorld,
         Self::OldRanksGone,
         Self::PartOfAWorld,
@@ -90,6 +93,7 @@ impl Guard {
         Self::PlaceOfAttempt,
         Self::AbortComesFirst,
         Self::AttemptFromStore,
+        Self::CrashesReadBack,
         Self::ClaimedOnce,
         Self::ClaimBeforeManifest,
         Self::ClaimBeforeDelete,

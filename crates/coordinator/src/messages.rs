@@ -24,6 +24,11 @@ pub enum Observation {
         /// What it is doing.
         standing: Standing,
     },
+    /// An agent's machine is being taken away: an eviction, a drain, a preemption. May be told again and again.
+    Leaving {
+        /// Which.
+        agent: AgentId,
+    },
     /// An agent's machine or process is gone, and its ranks with it.
     Lost {
         /// Which.
@@ -37,6 +42,24 @@ pub enum Observation {
         attempt: u64,
         /// What it reported.
         report: Report,
+    },
+    /// An agent's stream has ended, and somebody watches its machine and will say if that is lost. Its ranks may go on: they are not
+    /// judged until it attaches again.
+    CutOff {
+        /// Which.
+        agent: AgentId,
+    },
+    /// An agent's machine ended by itself before its ranks were begun: it counts as a crash, of no attempt.
+    CrashedBeforehand {
+        /// Why, in one sentence.
+        message: String,
+    },
+    /// A machine was taken away with ranks that a coordinator before this one had begun, before they were heard of here.
+    DisruptedBeforehand,
+    /// The user changed how many crashes are put up with. It is judged by at the next one.
+    LimitChanged {
+        /// How many.
+        backoff_limit: u32,
     },
     /// The user asked the job to stop after a checkpoint.
     StopRequested,

@@ -15,6 +15,10 @@ fn mk_config(agents: usize) -> Config {
     Config {
         agents,
         last_attempt: 0,
+        checkpoint: None,
+        crashes: 0,
+        crashed: None,
+        under_way: None,
         backoff_limit: 3,
         start_timeout: Duration::from_secs(60),
         active_deadline: None,
@@ -158,6 +162,78 @@ fn only_a_newer_checkpoint_makes_up_for_crashes() {
 }
 
 #[test]
+fn ranks_whose_agent_is_cut_off_are_judged_once_it_attaches_again() {
+    let mut script = Script::new(mk_config(1));
+    script.attach("a");
+    script.report("a", 1, Report::Alive { takes_steps: true });
+    script.see(Observation::CutOff { agent: AgentId("a".to_owned()) });
+    assert_eq!(script.coordinator.next_deadline(), None);
+    assert!(script.wait(3600).is_empty());
+    assert!(script.attach_as("a", Standing::Running { attempt: 1 }).is_empty());
+    script.report("a", 1, Report::Alive { takes_steps: true });
+    assert_eq!((script.state(), script.coordinator.restarts()), (&State::Running, 0));
+    assert_eq!(script.wait(15), ["a #1: abort"]);
+}
+
+#[test]
+fn a_new_coordinator_goes_on_counting_crashes() {
+    let mut script = Script::new(Config { last_attempt: 3, checkpoint: Some(50), crashes: 2, ..mk_config(1) });
+    script.attach_as("a", Standing::Running { attempt: 3 });
+    // Told again to whoever takes over.
+    script.commit("a", 3, 50);
+    assert_eq!(script.coordinator.crashes(), 2);
+    script.crash("a", 3);
+    assert_eq!(script.wait(4), ["a #4: join 0+1 of 1", "a #4: run"]);
+    script.crash("a", 4);
+    let message = "it crashed (after 3 restarts without a new checkpoint)".to_owned();
+    assert_eq!(script.state(), &State::Failed { cause: Cause::Internal, message });
+}
+
+#[test]
+fn a_crash_that_was_counted_is_not_counted_again() {
+    let config = Config { last_attempt: 3, crashes: 3, crashed: Some(3), ..mk_config(1) };
+    let mut script = Script::new(config);
+    script.attach_as("a", Standing::Running { attempt: 3 });
+    script.crash("a", 3);
+    assert_eq!(script.coordinator.crashes(), 3);
+    script.wait(4);
+    assert_eq!((script.coordinator.attempt(), script.coordinator.restarts()), (4, 0));
+    script.crash("a", 4);
+    assert!(matches!(script.state(), State::Failed { cause: Cause::Internal, .. }), "{:?}", script.state());
+}
+
+#[test]
+fn what_ends_before_its_ranks_are_begun_counts_as_a_crash_too() {
+    let mut script = Script::new(mk_config(1));
+    let ended = || Observation::CrashedBeforehand { message: "the pod failed".to_owned() };
+    for delay in [0, 1, 2] {
+        script.see(ended());
+        let State::BackingOff { until, .. } = script.state().clone() else {
+            assert_eq!((delay, matches!(script.state(), State::Waiting { .. })), (0, true));
+            continue;
+        };
+        assert_eq!(until, Duration::from_secs(script.now + delay));
+        script.wait(delay);
+    }
+    script.attach("a");
+    script.crash("a", 1);
+    let message = "it crashed (after 3 restarts without a new checkpoint)".to_owned();
+    assert_eq!(script.state(), &State::Failed { cause: Cause::Internal, message });
+}
+
+#[test]
+fn a_changed_limit_holds_from_the_next_crash_on() {
+    let mut script = Script::new(Config { backoff_limit: 0, ..mk_config(1) });
+    script.attach("a");
+    script.see(Observation::LimitChanged { backoff_limit: 1 });
+    assert_eq!(script.crash("a", 1).len(), 2);
+    script.see(Observation::LimitChanged { backoff_limit: 0 });
+    assert_eq!(script.state(), &State::Running);
+    script.crash("a", 2);
+    assert_eq!(script.state(), &State::Failed { cause: Cause::Internal, message: "it crashed".to_owned() });
+}
+
+#[test]
 fn the_others_are_brought_down_and_waited_for_before_the_next_attempt() {
     let mut script = Script::new(mk_config(2));
     script.attach("a");
@@ -197,6 +273,30 @@ fn an_agent_that_stayed_behind_is_aborted_and_its_ranks_awaited() {
     let mut script = Script::new(Config { last_attempt: 7, ..mk_config(1) });
     assert_eq!(script.attach_as("a", Standing::Running { attempt: 6 }), ["a #6: abort"]);
     assert_eq!(script.crash("a", 6), ["a #8: join 0+1 of 1", "a #8: run"]);
+}
+
+#[test]
+fn an_agent_that_is_taken_away_writes_a_checkpoint_and_counts_as_no_crash() {
+    let mut script = Script::new(Config { backoff_limit: 0, ..mk_config(1) });
+    let leaving = |agent: &str| Observation::Leaving { agent: AgentId(agent.to_owned()) };
+    script.attach("a");
+    assert_eq!(script.see(leaving("a")), ["a #1: drain"]);
+    assert!(script.see(leaving("a")).is_empty(), "told once");
+    script.commit("a", 1, 7);
+    assert!(script.finish("a", 1, Outcome::Stopped).is_empty(), "nothing is begun where it would be taken away");
+    assert!(script.attach("a").is_empty(), "nor when it dials again");
+    assert!(script.see(Observation::Lost { agent: AgentId("a".to_owned()) }).is_empty());
+    assert_eq!(script.attach("b"), ["b #2: join 0+1 of 1", "b #2: run"]);
+    assert_eq!((script.coordinator.disruptions(), script.coordinator.restarts()), (1, 0));
+    // Gone without a word, and the next one too: no limit on crashes is touched.
+    for (agent, next) in [("b", "c"), ("c", "d")] {
+        script.see(leaving(agent));
+        script.see(Observation::Lost { agent: AgentId(agent.to_owned()) });
+        assert_eq!(script.attach(next).len(), 2);
+    }
+    assert_eq!((script.coordinator.disruptions(), script.coordinator.restarts()), (3, 0));
+    script.crash("d", 4);
+    assert!(matches!(script.state(), State::Failed { .. }));
 }
 
 #[test]
@@ -360,4 +460,56 @@ fn time_in_which_the_coordinator_itself_stood_still_counts_for_nothing() {
     assert!(script.wait(3600).is_empty());
     assert!(script.wait(14).is_empty());
     assert_eq!(script.wait(1), ["a #1: abort"]);
+}
+
+/// What a coordinator counts that finds an attempt left under way: restarts, disruptions, and what it leaves under way itself.
+fn check_takeover(see: impl FnOnce(&mut Script), expected: (u32, u32, Option<u64>)) {
+    let mut script = Script::new(Config { last_attempt: 3, under_way: Some(3), ..mk_config(1) });
+    see(&mut script);
+    let coordinator = &script.coordinator;
+    assert_eq!((coordinator.restarts(), coordinator.disruptions(), coordinator.under_way()), expected);
+}
+
+#[test]
+fn an_attempt_that_was_left_under_way_is_counted_once() {
+    let agent = || AgentId("a".to_owned());
+    let running = |attempt| Standing::Running { attempt };
+    check_takeover(|_| {}, (0, 0, Some(3)));
+    let disrupted = |script: &mut Script| {
+        script.see(Observation::DisruptedBeforehand);
+        script.see(Observation::DisruptedBeforehand);
+    };
+    check_takeover(disrupted, (0, 1, None));
+    let next = |script: &mut Script| {
+        disrupted(script);
+        script.attach("b");
+        script.see(Observation::DisruptedBeforehand);
+    };
+    check_takeover(next, (0, 1, Some(4)));
+    let ended = |script: &mut Script| {
+        script.see(Observation::CrashedBeforehand { message: "the pod failed".to_owned() });
+        script.see(Observation::DisruptedBeforehand);
+    };
+    check_takeover(ended, (1, 0, None));
+    let heard = |script: &mut Script| {
+        script.attach_as("a", running(3));
+        script.see(Observation::DisruptedBeforehand);
+    };
+    check_takeover(heard, (0, 0, Some(3)));
+    let drained = |script: &mut Script| {
+        script.attach_as("a", running(3));
+        script.see(Observation::Leaving { agent: agent() });
+        script.finish("a", 3, Outcome::Stopped);
+        script.see(Observation::Lost { agent: agent() });
+        script.see(Observation::DisruptedBeforehand);
+    };
+    check_takeover(drained, (0, 1, None));
+    // The one before crashed, and that was not written down.
+    check_takeover(|script| drop(script.attach_as("a", running(4))), (1, 0, Some(4)));
+    let stopped = |script: &mut Script| {
+        script.see(Observation::StopRequested);
+        script.wait(10);
+        script.see(Observation::DisruptedBeforehand);
+    };
+    check_takeover(stopped, (0, 0, None));
 }

@@ -31,6 +31,7 @@ mod staging;
 mod stream;
 mod texts;
 mod tokenized;
+mod words;
 
 pub use certificate::{Amount, Certificate, DatasetCertificate, PackingTotals, StageCertificate};
 pub use encoder::{EncodedDocument, EncoderError, TextEncoder};
@@ -43,3 +44,4 @@ pub use prepare::{PrepareRequest, prepare};
 pub use progress::{Phase, Progress};
 pub use reader::{PieceOrigin, Sequence, StageReader};
 pub use texts::{Texts, all_texts, dataset_of, documents, left_out_files, left_out_warning, texts};
+pub use words::count_words;

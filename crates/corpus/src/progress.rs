@@ -28,6 +28,13 @@ pub struct Progress<'a> {
     pub total: u64,
 }
 
+impl Progress<'_> {
+    /// The share that is done of the subject, where it is known how large that is.
+    pub fn fraction(&self) -> Option<f64> {
+        (self.total > 0).then(|| self.done as f64 / self.total as f64)
+    }
+}
+
 /// The caller's ear: hears of progress, and can call it off.
 pub(crate) struct Reporter<'a> {
     pub(crate) progress: &'a mut dyn FnMut(Progress<'_>),

@@ -82,6 +82,11 @@ pub fn documents<'a>(
     Ok(records.map(move |record| record.and_then(|record| EncodedDocument::new(record.prompt, record.text, encoder))))
 }
 
+/// A document as one string, prompt and text, unless it is held out.
+pub(crate) fn text_of(record: Record, threshold: HoldOutThreshold) -> Option<String> {
+    (!threshold.holds_out(&record.text)).then(|| record.prompt + &record.text)
+}
+
 /// See [`texts`].
 #[derive(Debug)]
 pub struct Texts {
@@ -98,8 +103,8 @@ impl Iterator for Texts {
                 Ok(record) => record,
                 Err(error) => return Some(Err(error)),
             };
-            if !self.threshold.holds_out(&record.text) {
-                return Some(Ok(record.prompt + &record.text));
+            if let Some(text) = text_of(record, self.threshold) {
+                return Some(Ok(text));
             }
         }
     }

@@ -62,11 +62,11 @@ fn attention_backward(
     parameters: &[Parameter],
     context: &Context<'_>,
 ) -> Result<()> {
-    accumulate(&groups.output, parameters, d, || Ok(kept.attended.shallow_clone()))?;
+    accumulate(&groups.output, parameters, d, || Ok(kept.attention.output().shallow_clone()))?;
     let d_attended = d.f_mm(&weights.output.weight)?;
-    let d_columns = &kept.query_key_value;
-    attention::backward(&d_attended, d_columns, context.heads, &context.pattern, &kept.attention, &context.rotation)?;
-    accumulate(&groups.query_key_value, parameters, d_columns, || match &kept.input_normed {
+    let (heads, pattern, rotation) = (context.heads, &context.pattern, &context.rotation);
+    let d_columns = attention::backward(&d_attended, &kept.query_key_value, heads, pattern, &kept.attention, rotation)?;
+    accumulate(&groups.query_key_value, parameters, &d_columns, || match &kept.input_normed {
         Some(normed) => Ok(normed.shallow_clone()),
         None => Ok(rms_norm(&kept.input, &weights.input_norm, context.epsilon)?.0),
     })?;

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use palimpsest_torch::AttentionHeads;
 use serde_json::{Map, Value, json};
 
 use crate::{Error, Result};
@@ -123,6 +124,11 @@ impl Config {
             pad_token_id: fields.ids("pad_token_id")?.first().copied(),
             fields: map.clone(),
         })
+    }
+
+    /// How the columns of queries, keys and values are divided.
+    pub(crate) fn heads(&self) -> AttentionHeads {
+        AttentionHeads { queries: self.num_attention_heads, keys: self.num_key_value_heads, width: self.head_dim }
     }
 
     /// The longest context that the model can be asked about: dynamic scaling stretches the one that it was made for.

@@ -3,7 +3,7 @@
 use palimpsest_torch::{Rotation, Span, embedding_backward, rms_norm};
 use tch::{Kind, Tensor, no_grad};
 
-use crate::attention::{Heads, Pattern};
+use crate::attention::Pattern;
 use crate::backward;
 use crate::batch::Batch;
 use crate::decoder::Decoder;
@@ -35,7 +35,7 @@ pub struct ForwardOptions {
     pub compute: Kind,
     /// What layers keep for their backward pass.
     pub checkpointing: Checkpointing,
-    /// Positions whose logits are held at once; 0: as many as fit in 32 MB.
+    /// Positions whose logits are held at once; 0: as many as fit in 64 MB.
     pub loss_chunk: usize,
 }
 
@@ -169,7 +169,7 @@ impl Decoder {
 
     fn context<'a>(&self, batch: &Batch, turns: &'a Turns) -> Result<Context<'a>> {
         Ok(Context {
-            heads: Heads::of(&self.config),
+            heads: self.config.heads(),
             pattern: Pattern::of(batch)?,
             rotation: turns.rotation(),
             epsilon: self.config.rms_norm_eps,

@@ -1,17 +1,17 @@
 //! One decoder layer: forward, and what it keeps for its backward pass.
 
-use palimpsest_torch::{Rotation, rms_norm, swiglu};
+use palimpsest_torch::{AttentionHeads, Rotation, rms_norm, swiglu};
 use tch::Tensor;
 
 use crate::Result;
-use crate::attention::{self, Heads, Pattern};
+use crate::attention::{self, Pattern};
 use crate::forward::Checkpointing;
 use crate::weights::LayerWeights;
 
 /// What all layers of a pass share.
 #[derive(Debug)]
 pub(crate) struct Context<'a> {
-    pub(crate) heads: Heads,
+    pub(crate) heads: AttentionHeads,
     pub(crate) pattern: Pattern,
     pub(crate) rotation: Rotation<'a>,
     pub(crate) epsilon: f64,
@@ -36,7 +36,6 @@ pub(crate) struct Activations {
     /// Turned queries and keys, and values, [tokens, columns].
     pub(crate) query_key_value: Tensor,
     pub(crate) attention: attention::Saved,
-    pub(crate) attended: Tensor,
     /// The residual stream between attention and MLP.
     pub(crate) middle: Tensor,
     pub(crate) middle_rstd: Tensor,
@@ -92,8 +91,8 @@ pub(crate) fn until_gate_up(
     let query_key_value = weights.query_key_value.apply(&normed)?;
     let input_normed = keep(normed);
     attention::turn(&query_key_value, context.heads, &context.rotation)?;
-    let (attended, saved) = attention::forward_saving(&query_key_value, context.heads, &context.pattern)?;
-    let middle = weights.output.apply_onto(&input, &attended)?;
+    let attention = attention::forward_saving(&query_key_value, context.heads, &context.pattern)?;
+    let middle = weights.output.apply_onto(&input, attention.output())?;
     let (normed, middle_rstd) = rms_norm(&middle, &weights.mlp_norm, context.epsilon)?;
     let gate_up = weights.gate_up.apply(&normed)?;
     let middle_normed = keep(normed);
@@ -102,8 +101,7 @@ pub(crate) fn until_gate_up(
         input_rstd,
         input_normed,
         query_key_value,
-        attention: saved,
-        attended,
+        attention,
         middle,
         middle_rstd,
         middle_normed,

@@ -17,7 +17,7 @@ use crate::weights::Weights;
 
 /// Bytes of logits in a chunk, unless the options say how many positions. Fewer would have each product spend more on laying
 /// out the head and on adding to its gradient than on itself.
-const CHUNK_BYTES: i64 = 32 << 20;
+const CHUNK_BYTES: i64 = 64 << 20;
 
 /// The loss over the targets of a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

@@ -42,10 +42,7 @@ pub fn check_output(folder: &Path, job: &str, on_existing: OnExisting) -> Result
     match (manifest, on_existing) {
         (Some(manifest), _) if manifest.job == job => Ok(ExistingOutput::Own { step: manifest.steps }),
         (_, OnExisting::Replace) => Ok(ExistingOutput::ToReplace),
-        (_, OnExisting::Fail) => Err(Error::Job(format!(
-            "spec.output: {} is there already; choose another output, or set output.onExisting to Replace",
-            folder.display()
-        ))),
+        (_, OnExisting::Fail) => Err(Error::OutputExists(folder.to_owned())),
     }
 }
 

@@ -1,5 +1,7 @@
 //! What can go wrong before the first step.
 
+use std::path::PathBuf;
+
 /// The result of this crate's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -21,6 +23,14 @@ pub enum Error {
     /// A URI or file of the run folder is not usable.
     #[error(transparent)]
     Store(#[from] palimpsest_store::Error),
+    /// There is no model, or no checkpoint to begin from: a sentence that names the field and the remedy.
+    #[error("{0}")]
+    NoModel(String),
+    /// Something else is where the output shall go.
+    #[error(
+        "spec.output: {} is there already; choose another output, or set output.onExisting to Replace", _0.display()
+    )]
+    OutputExists(PathBuf),
     /// The job asks for what cannot be: a sentence that names the field and the remedy.
     #[error("{0}")]
     Job(String),
@@ -41,7 +51,7 @@ impl Error {
             Self::Corpus(error) => error.is_users(),
             Self::Store(error) => error.is_users(),
             Self::Tokenizer { source, .. } => source.is_users(),
-            Self::Job(_) => true,
+            Self::Job(_) | Self::NoModel(_) | Self::OutputExists(_) => true,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod checks;
 mod error;
+mod learn;
 mod measure;
 mod shape;
 mod tokenizer;
@@ -16,6 +17,7 @@ use palimpsest_vocab::{Extension, Tokenizer};
 
 pub use checks::{ExistingOutput, OUTPUT_MANIFEST, check_context, check_output, check_vocabulary, check_warm_up};
 pub use error::{Error, Result};
+pub use learn::{learn_extension, learn_vocabulary};
 pub use measure::Measurement;
 pub use shape::Shape;
 
@@ -43,6 +45,25 @@ pub struct Progress {
     pub message: String,
 }
 
+/// A job's tokenizer, learned or extended below `folder` where it is not there yet, on so many threads.
+pub fn job_tokenizer(
+    job: &TrainingJob,
+    mounts: &Mounts,
+    folder: &RunFolder,
+    threads: usize,
+    progress: &mut dyn FnMut(Progress),
+    cancelled: &AtomicBool,
+) -> Result<Tokenizer> {
+    let tokenizers = tokenizer::resolve(job, mounts, &folder.prepared(), threads, progress, cancelled)?;
+    Ok(tokenizers.extension.map_or(tokenizers.base, |extension| extension.tokenizer))
+}
+
+/// The datasets whose held-out part a job is evaluated on.
+pub fn evaluated_datasets(job: &TrainingJob) -> Vec<String> {
+    let datasets = job.spec.evaluation.iter().filter_map(|evaluation| evaluation.bits_per_byte.as_ref());
+    datasets.map(|bits_per_byte| bits_per_byte.dataset.clone()).collect()
+}
+
 /// Prepares a job into `folder`, on so many threads. Where it was prepared there before nothing is done again.
 pub fn prepare_job(
     job: &TrainingJob,
@@ -53,17 +74,12 @@ pub fn prepare_job(
     cancelled: &AtomicBool,
 ) -> Result<PreparedJob> {
     progress(Progress { fraction: None, message: "making the tokenizer ready".to_owned() });
-    let tokenizers = tokenizer::resolve(job, mounts, &folder.prepared(), progress, cancelled)?;
+    let tokenizers = tokenizer::resolve(job, mounts, &folder.prepared(), threads, progress, cancelled)?;
     let (tokenizer, base_tokenizer, extension) = match tokenizers.extension {
         Some(extension) => (extension.tokenizer.clone(), Some(tokenizers.base), Some(extension)),
         None => (tokenizers.base, None, None),
     };
-    let evaluated: Vec<String> = job
-        .spec
-        .evaluation
-        .iter()
-        .filter_map(|evaluation| Some(evaluation.bits_per_byte.as_ref()?.dataset.clone()))
-        .collect();
+    let evaluated = evaluated_datasets(job);
     let data = folder.prepared();
     let request = PrepareRequest {
         data: &job.spec.data,
@@ -78,13 +94,12 @@ pub fn prepare_job(
     let plan = prepare(
         &request,
         &mut |step| {
-            let fraction = (step.total > 0).then(|| step.done as f64 / step.total as f64);
             let doing = match step.phase {
                 Phase::Digesting => "reading",
                 Phase::Tokenizing => "tokenising",
                 Phase::Packing => "packing",
             };
-            progress(Progress { fraction, message: format!("{doing} {}", step.subject) });
+            progress(Progress { fraction: step.fraction(), message: format!("{doing} {}", step.subject) });
         },
         cancelled,
     )?;

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use palimpsest_api::{Dataset, ModelSource, TokenizerSpec, TrainingJob};
-use palimpsest_corpus::all_texts;
 use palimpsest_store::{Location, Mounts, list, publish_folder, sha256_file};
-use palimpsest_vocab::{Extension, LearnOptions, PieceOptions, Tokenizer, extend, learn, learn_pieces, read_pieces};
+use palimpsest_vocab::{Extension, Tokenizer, extend, read_pieces};
 
 use crate::Progress;
 use crate::error::{Error, Result};
+use crate::learn::{learn_extension, learn_vocabulary};
 use crate::watch::Watch;
 
 /// What a learned tokenizer's folder is named after changes with this, when learning itself does.
@@ -24,17 +24,18 @@ pub(crate) struct Tokenizers {
     pub(crate) extension: Option<Extension>,
 }
 
-/// Makes the tokenizer ready. What is learned is kept below `prepared` and found again by a digest of what it was learned
-/// from.
+/// Makes the tokenizer ready, on so many threads. What is learned is kept below `prepared` and found again by a digest of
+/// what it was learned from.
 pub(crate) fn resolve(
     job: &TrainingJob,
     mounts: &Mounts,
     prepared: &Path,
+    threads: usize,
     progress: &mut dyn FnMut(Progress),
     cancelled: &AtomicBool,
 ) -> Result<Tokenizers> {
     let spec = job.spec.tokenizer.clone().unwrap_or_default();
-    let base = base(job, &spec, mounts, prepared, progress, cancelled)?;
+    let base = base(job, &spec, mounts, prepared, threads, progress, cancelled)?;
     let Some(wanted) = &spec.extension else {
         return Ok(Tokenizers { base, extension: None });
     };
@@ -50,8 +51,8 @@ pub(crate) fn resolve(
                 let message = format!("learning pieces for a vocabulary of {size}");
                 let mut watch = Watch::begin(progress, cancelled, message);
                 let count = size.saturating_sub(base.vocabulary_size());
-                let (texts, options) = (all_texts(datasets.iter().copied(), mounts), PieceOptions::default());
-                let pieces = learn_pieces(&base, texts, count, &options, &mut || watch.go_on()).map_err(&in_error)?;
+                let pieces = learn_extension(&base, &datasets, mounts, count, threads, &mut || watch.go_on());
+                let pieces = pieces.map_err(&in_error)?;
                 let lines: String =
                     pieces.iter().map(|piece| format!("{}\n", serde_json::json!({ "piece": piece.text }))).collect();
                 write(&kept, lines.as_bytes())?;
@@ -68,6 +69,7 @@ fn base(
     spec: &TokenizerSpec,
     mounts: &Mounts,
     prepared: &Path,
+    threads: usize,
     progress: &mut dyn FnMut(Progress),
     cancelled: &AtomicBool,
 ) -> Result<Tokenizer> {
@@ -84,9 +86,8 @@ fn base(
         let kept = prepared.join("tokenizer").join(&key);
         if !kept.exists() {
             let mut watch = Watch::begin(progress, cancelled, format!("learning a vocabulary of {size}"));
-            let (texts, options) = (all_texts(datasets.iter().copied(), mounts), LearnOptions::default());
-            let learned = learn(texts, size as usize, &options, &mut || watch.go_on()).map_err(&in_error)?;
-            keep(&learned, &kept)?;
+            let learned = learn_vocabulary(&datasets, mounts, size as usize, threads, &mut || watch.go_on());
+            keep(&learned.map_err(&in_error)?, &kept)?;
         }
         return Tokenizer::open(&kept).map_err(&in_error);
     }
@@ -101,7 +102,7 @@ fn model_folder(model: &ModelSource, mounts: &Mounts) -> Result<PathBuf> {
         if !folder.exists() {
             let sentence =
                 format!("spec.model.uri: there is no folder {} (\"{uri}\"); check the path", folder.display());
-            return Err(Error::Job(sentence));
+            return Err(Error::NoModel(sentence));
         }
         return Ok(folder);
     }
@@ -120,7 +121,7 @@ fn model_folder(model: &ModelSource, mounts: &Mounts) -> Result<PathBuf> {
     });
     let newest = steps.filter(|(step, _)| checkpoint.step.is_none_or(|wanted| wanted == *step)).max();
     newest.map(|(_, path)| path).ok_or_else(|| {
-        Error::Job(format!(
+        Error::NoModel(format!(
             "spec.model.checkpoint: {} holds no such checkpoint; name a folder of checkpoints",
             root.display()
         ))

@@ -9,11 +9,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::claim::{Claim, create_exclusively};
-use crate::{Error, Result};
+use crate::{Error, Result, sha256_bytes};
 
 /// The folder of claims beside the checkpoints.
-const FOLDER: &str = "attempts";
+pub(crate) const FOLDER: &str = "attempts";
 const PREFIX: &str = "attempt-";
+
+/// What a job's own file begins with: it holds the newest attempt that was there before the job's first.
+const JOB_PREFIX: &str = "job-";
 
 /// An attempt that this process has claimed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,11 +26,14 @@ pub struct Fence {
 }
 
 impl Fence {
-    /// Claims an attempt at what `checkpoints` holds. `owner` says who it is, for people that look.
+    /// Claims the attempt of the job `uid` at what `checkpoints` holds. `owner` says who it is, for people that look.
     ///
-    /// Fails where the attempt is claimed already, or a newer one is.
-    pub fn claim(checkpoints: &Path, attempt: u64, owner: &str) -> Result<Self> {
-        let fence = Self { folder: checkpoints.join(FOLDER), attempt };
+    /// Fails where the attempt is claimed already, or a newer one is. A job counts its attempts from 1 and knows nothing of one
+    /// that was here before it: its attempts follow those that its first one found.
+    pub fn claim(checkpoints: &Path, uid: &str, attempt: u64, owner: &str) -> Result<Self> {
+        let folder = checkpoints.join(FOLDER);
+        let attempt = first_of(&folder, uid)? + attempt;
+        let fence = Self { folder, attempt };
         let path = fence.folder.join(format!("{PREFIX}{attempt:08}"));
         match create_exclusively(&path, format!("{owner}\n").as_bytes())? {
             Claim::Won => fence.check().map(|()| fence),
@@ -38,13 +44,14 @@ impl Fence {
     /// Fails where a newer attempt has been claimed meanwhile. To be asked before a manifest is written, a checkpoint
     /// deleted or an output published.
     pub fn check(&self) -> Result<()> {
+        forget_listing(&self.folder);
         match newest_in(&self.folder)? {
             Some(newest) if newest > self.attempt => Err(Error::Superseded { attempt: self.attempt, newest }),
             _ => Ok(()),
         }
     }
 
-    /// The attempt's number.
+    /// The attempt's number, over all jobs that were here.
     pub fn attempt(&self) -> u64 {
         self.attempt
     }
@@ -53,6 +60,29 @@ impl Fence {
 /// The newest attempt that was ever claimed at what `checkpoints` holds.
 pub fn newest_attempt(checkpoints: &Path) -> Result<Option<u64>> {
     newest_in(&checkpoints.join(FOLDER))
+}
+
+/// The newest attempt that was there when the job's first one began.
+fn first_of(folder: &Path, uid: &str) -> Result<u64> {
+    let newest = newest_in(folder)?.unwrap_or(0);
+    let path = folder.join(format!("{JOB_PREFIX}{}", &sha256_bytes(uid.as_bytes())[7..23]));
+    match create_exclusively(&path, newest.to_string().as_bytes())? {
+        Claim::Won => Ok(newest),
+        Claim::Lost(bytes) => {
+            let text = String::from_utf8_lossy(&bytes);
+            let damaged = || io::Error::new(io::ErrorKind::InvalidData, "it holds no number");
+            text.trim().parse().map_err(|_| Error::io("use", &path, damaged()))
+        }
+    }
+}
+
+/// Has the next listing of a folder come from the server of a network file system. It may be taken from a cache for a minute
+/// otherwise, unless this machine itself has changed the folder. Where it cannot be changed nothing else can be written either.
+fn forget_listing(folder: &Path) {
+    let path = folder.join(format!(".look-{}", std::process::id()));
+    if fs::File::create(&path).is_ok() {
+        let _ = fs::remove_file(&path);
+    }
 }
 
 fn newest_in(folder: &Path) -> Result<Option<u64>> {
@@ -77,17 +107,31 @@ mod tests {
     fn an_attempt_is_claimed_once_and_ends_where_a_newer_one_begins() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(newest_attempt(folder.path()).unwrap(), None);
-        let first = Fence::claim(folder.path(), 1, "job").unwrap();
+        let first = Fence::claim(folder.path(), "a", 1, "job").unwrap();
         first.check().unwrap();
-        let again = Fence::claim(folder.path(), 1, "job").unwrap_err();
+        let again = Fence::claim(folder.path(), "a", 1, "job").unwrap_err();
         assert!(matches!(again, Error::Superseded { attempt: 1, newest: 1 }), "{again}");
-        let third = Fence::claim(folder.path(), 3, "job").unwrap();
+        let third = Fence::claim(folder.path(), "a", 3, "job").unwrap();
         assert_eq!(
             first.check().unwrap_err().to_string(),
             "attempt 1 is over: attempt 3 has been begun elsewhere; nothing more is written here"
         );
-        assert!(Fence::claim(folder.path(), 2, "job").is_err(), "older than one that is claimed");
+        assert!(Fence::claim(folder.path(), "a", 2, "job").is_err(), "older than one that is claimed");
         third.check().unwrap();
         assert_eq!(newest_attempt(folder.path()).unwrap(), Some(3));
+    }
+
+    #[test]
+    fn another_jobs_attempts_follow_those_that_it_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let claim = |uid: &str, attempt| Fence::claim(folder.path(), uid, attempt, "job");
+        claim("a", 1).unwrap();
+        let old = claim("a", 4).unwrap();
+        let new = claim("b", 1).unwrap();
+        assert_eq!(new.attempt(), 5);
+        assert!(old.check().is_err(), "it is over");
+        assert!(claim("a", 5).is_err(), "so are its successors");
+        assert_eq!(claim("b", 2).unwrap().attempt(), 6);
+        assert!(new.check().is_err());
     }
 }

@@ -58,6 +58,22 @@ pub enum Error {
         /// The newest that is claimed.
         newest: u64,
     },
+    /// Another job's worker lives and has the folder.
+    #[error(
+        "the checkpoints in {} are in use by the job \"{job}\" ({holder}); wait for its end, or choose another \
+         checkpoint.uri", folder.display()
+    )]
+    InUse {
+        /// The folder of checkpoints.
+        folder: PathBuf,
+        /// The other job's name.
+        job: String,
+        /// Its process.
+        holder: String,
+    },
+    /// The caller did not want to wait any more.
+    #[error("the wait for the checkpoints was called off")]
+    Interrupted,
     /// Not allowed to read or write there.
     #[error("cannot {action} {}: {source}; give yourself the right to, or choose another place", path.display())]
     Forbidden {
@@ -101,7 +117,7 @@ impl Error {
 
     /// Whether the user can mend it: by another URI, a mount, a free path, more rights or more room.
     pub fn is_users(&self) -> bool {
-        !matches!(self, Self::Io { .. } | Self::Superseded { .. })
+        !matches!(self, Self::Io { .. } | Self::Superseded { .. } | Self::Interrupted)
     }
 }
 

@@ -66,6 +66,11 @@ impl RunFolder {
         self.root.join("metrics.jsonl")
     }
 
+    /// A line an attempt.
+    pub fn attempts(&self) -> PathBuf {
+        self.root.join("attempts.jsonl")
+    }
+
     /// A line a measurement.
     pub fn evaluations(&self) -> PathBuf {
         self.root.join("evaluations.jsonl")
@@ -89,6 +94,11 @@ impl RunFolder {
     /// One page for a person.
     pub fn report(&self) -> PathBuf {
         self.root.join("report.html")
+    }
+
+    /// Chrome traces of steps that were profiled.
+    pub fn traces(&self) -> PathBuf {
+        self.root.join("traces")
     }
 
     /// TensorBoard event files.

@@ -1,61 +1,10 @@
 // The kernels themselves, compiled once for each instruction set with KERNELS naming the namespace. Loops are written
 // for the compiler to vectorise; nothing with inline functions is included, see build.rs.
 #include "kernels.h"
-
-#include <math.h>
-#include <string.h>
+#include "scalar.h"
 
 namespace KERNELS {
 namespace {
-
-struct bfloat16 {
-  uint16_t bits;
-};
-
-inline float widen(float value) { return value; }
-inline double widen(double value) { return value; }
-inline float widen(bfloat16 value) {
-  uint32_t bits = static_cast<uint32_t>(value.bits) << 16;
-  float result;
-  memcpy(&result, &bits, sizeof result);
-  return result;
-}
-
-template <typename T> inline T narrow(float value);
-template <typename T> inline T narrow(double value);
-template <> inline float narrow<float>(float value) { return value; }
-template <> inline double narrow<double>(double value) { return value; }
-// Rounds to nearest, ties to even; a NaN stays one.
-template <> inline bfloat16 narrow<bfloat16>(float value) {
-  uint32_t bits;
-  memcpy(&bits, &value, sizeof bits);
-  uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-  return bfloat16{static_cast<uint16_t>(value != value ? 0x7fc0u : rounded)};
-}
-
-// e^x for x <= 88, to about 1.5 ulp: x = n ln 2 + r, a polynomial in r (Cephes' expf), n put into the exponent.
-// The branch-free form lets the compiler vectorise it. Below -87.3 the result is 0 or tiny.
-inline float exponential(float x) {
-  float clamped = x < -87.3f ? -87.3f : (x > 88.0f ? 88.0f : x);
-  const float magic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
-  float n = (clamped * 1.44269504088896341f + magic) - magic;
-  float r = clamped - n * 0.693359375f;
-  r = r - n * -2.12194440e-4f;
-  float p = 1.9875691500e-4f;
-  p = p * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  p = p * (r * r) + r + 1.0f;
-  int32_t exponent = (static_cast<int32_t>(n) + 127) << 23;
-  float power;
-  memcpy(&power, &exponent, sizeof power);
-  float result = p * power;
-  result = x < -87.3f ? 0.0f : result;
-  return x != x ? x : result;
-}
-inline double exponential(double x) { return exp(x); }
 
 inline float logarithm(float x) { return logf(x); }
 inline double logarithm(double x) { return log(x); }
@@ -109,49 +58,20 @@ struct Of {
     }
   }
 
-  static void rotate(const void* source_, int64_t source_stride, void* target_, int64_t heads, int64_t group,
-                     int64_t width, const void* cosine_, const void* sine_, double sign_) {
+  static void rotate(const void* source_, int64_t source_stride, void* target_, int64_t heads, int64_t width,
+                     const void* cosine_, const void* sine_, double sign_) {
     const A* __restrict cosine = static_cast<const A*>(cosine_);
     const A* __restrict sine = static_cast<const A*>(sine_);
     const A sign = A(sign_);
     const int64_t half = width / 2;
     for (int64_t head = 0; head < heads; ++head) {
-      const T* source = static_cast<const T*>(source_) + head * group * source_stride;
+      const T* source = static_cast<const T*>(source_) + head * source_stride;
       T* target = static_cast<T*>(target_) + head * width;
-      if (group == 1) {
 #pragma omp simd
-        for (int64_t i = 0; i < half; ++i) {
-          A first = widen(source[i]), second = widen(source[i + half]);
-          target[i] = narrow<T>(first * cosine[i] - second * (sign * sine[i]));
-          target[i + half] = narrow<T>(second * cosine[i] + first * (sign * sine[i]));
-        }
-      } else {
-        for (int64_t i = 0; i < half; ++i) {
-          A first = 0, second = 0;
-          for (int64_t j = 0; j < group; ++j) {
-            first += widen(source[j * source_stride + i]);
-            second += widen(source[j * source_stride + i + half]);
-          }
-          target[i] = narrow<T>(first * cosine[i] - second * (sign * sine[i]));
-          target[i + half] = narrow<T>(second * cosine[i] + first * (sign * sine[i]));
-        }
-      }
-    }
-  }
-
-  static void gather(const void* source_, int64_t source_stride, void* target_, int64_t heads, int64_t group,
-                     int64_t width) {
-    for (int64_t head = 0; head < heads; ++head) {
-      const T* __restrict source = static_cast<const T*>(source_) + head * group * source_stride;
-      T* __restrict target = static_cast<T*>(target_) + head * width;
-      if (group == 1) {
-        memcpy(target, source, width * sizeof(T));
-        continue;
-      }
-      for (int64_t i = 0; i < width; ++i) {
-        A sum = 0;
-        for (int64_t j = 0; j < group; ++j) sum += widen(source[j * source_stride + i]);
-        target[i] = narrow<T>(sum);
+      for (int64_t i = 0; i < half; ++i) {
+        A first = widen(source[i]), second = widen(source[i + half]);
+        target[i] = narrow<T>(first * cosine[i] - second * (sign * sine[i]));
+        target[i + half] = narrow<T>(second * cosine[i] + first * (sign * sine[i]));
       }
     }
   }
@@ -228,9 +148,8 @@ struct Of {
     }
   }
 
-  static constexpr palimpsest::Kernels kernels = {rms_norm,       rms_norm_backward, rotate,
-                                                  gather,         swiglu,            swiglu_backward,
-                                                  cross_entropy,  embedding_backward};
+  static constexpr palimpsest::Kernels kernels = {rms_norm,        rms_norm_backward, rotate,            swiglu,
+                                                  swiglu_backward, cross_entropy,     embedding_backward};
 };
 
 }  // namespace

@@ -1,4 +1,4 @@
-// The element-wise kernels of a decoder layer on plain pointers. One table of them for each instruction set.
+// The CPU kernels of a decoder layer on plain pointers. One table of them for each instruction set.
 #pragma once
 
 #include <cstdint>
@@ -14,11 +14,8 @@ struct Kernels {
   void (*rms_norm_backward)(const void* dy, const void* x, const void* weight, const void* rstd, const void* residual,
                             void* out, void* weight_gradient, int64_t rows, int64_t width);
   // Rotates the heads of one position; cosine and sine: [width / 2] in the accumulation type; sign -1 turns back.
-  // Head h of the result is the sum over `group` source heads from h * group on.
-  void (*rotate)(const void* source, int64_t source_stride, void* target, int64_t heads, int64_t group, int64_t width,
+  void (*rotate)(const void* source, int64_t source_stride, void* target, int64_t heads, int64_t width,
                  const void* cosine, const void* sine, double sign);
-  // The same sum without the rotation.
-  void (*gather)(const void* source, int64_t source_stride, void* target, int64_t heads, int64_t group, int64_t width);
   // out = silu(gate) * up, where each row of gate_up is [gate, up]. gate_up: [rows, 2 * width]; out: [rows, width].
   void (*swiglu)(const void* gate_up, void* out, int64_t rows, int64_t width);
   // The gradient of gate_up, which may overwrite it.
@@ -32,12 +29,40 @@ struct Kernels {
                              int64_t begin, int64_t end, int64_t skipped);
 };
 
+// What one key head and the `group` query heads that share it do in one segment. Rows are positions; the heads of `query`, of
+// `out` and their gradients lie side by side.
+struct Segment {
+  int64_t length, width, group;
+  // Elements between rows: of queries, keys, values and their gradients; of outputs and theirs; the heads of a row of log_sums.
+  int64_t stride, out_stride, heads;
+  const void *query, *key, *value;
+  void* out;       // written by the forward pass, read by the backward pass
+  void* log_sums;  // the logarithms of the softmax's denominators, accumulation type
+  const void* d_out;
+  void *d_query, *d_key, *d_value;
+};
+
+// Causal attention: softmax(query key^T / sqrt(width)) value, where a row sees the keys up to its own. The scratch is as many bytes
+// as the first function says.
+struct AttentionKernels {
+  int64_t (*forward_scratch)(int64_t length, int64_t width);
+  // Every `parts`-th tile of rows from the `part`-th on.
+  void (*forward)(const Segment& segment, int64_t part, int64_t parts, void* scratch);
+  int64_t (*backward_scratch)(int64_t length, int64_t width);
+  void (*backward)(const Segment& segment, void* scratch);
+};
+
 enum Scalar { kFloat32 = 0, kFloat64 = 1, kBFloat16 = 2 };
 
 }  // namespace palimpsest
 
-namespace kernels_default { const palimpsest::Kernels& table(int scalar); }
+#define KERNEL_TABLES(name)                                  \
+  namespace name {                                           \
+  const palimpsest::Kernels& table(int scalar);              \
+  const palimpsest::AttentionKernels& attention(int scalar); \
+  }
+KERNEL_TABLES(kernels_default)
 #if defined(__x86_64__)
-namespace kernels_avx2 { const palimpsest::Kernels& table(int scalar); }
-namespace kernels_avx512 { const palimpsest::Kernels& table(int scalar); }
+KERNEL_TABLES(kernels_avx2)
+KERNEL_TABLES(kernels_avx512)
 #endif

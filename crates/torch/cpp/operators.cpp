@@ -1,54 +1,14 @@
 // The kernels over tensors: checks shapes, picks the instruction set, splits rows among libtorch's threads.
 #include "guard.h"
-#include "kernels.h"
+#include "tensors.h"
 
-#include <ATen/Parallel.h>
-#include <ATen/Version.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 #include <c10/core/GradMode.h>
 
-using palimpsest::guarded;
+using namespace palimpsest;
 
 namespace {
-
-const palimpsest::Kernels& kernels_for(at::ScalarType type) {
-  int scalar = palimpsest::kFloat32;
-  if (type == at::kDouble) {
-    scalar = palimpsest::kFloat64;
-  } else if (type == at::kBFloat16) {
-    scalar = palimpsest::kBFloat16;
-  } else {
-    TORCH_CHECK(type == at::kFloat, "the CPU kernels take Float, Double and BFloat16 tensors, not ", type);
-  }
-#if defined(__x86_64__)
-  static const std::string capability = at::get_cpu_capability();
-  if (capability == "AVX512") return kernels_avx512::table(scalar);
-  if (capability == "AVX2") return kernels_avx2::table(scalar);
-#endif
-  return kernels_default::table(scalar);
-}
-
-at::ScalarType accumulation_type(at::ScalarType type) { return type == at::kDouble ? at::kDouble : at::kFloat; }
-
-void check(const at::Tensor& tensor, const char* name) {
-  TORCH_CHECK(tensor.device().is_cpu() && tensor.is_contiguous(), name, " must be a contiguous CPU tensor");
-}
-
-void check_like(const at::Tensor& tensor, const at::Tensor& model, const char* name) {
-  check(tensor, name);
-  TORCH_CHECK(tensor.scalar_type() == model.scalar_type() && tensor.sizes() == model.sizes(), name, " is a ",
-              tensor.scalar_type(), " tensor of shape ", tensor.sizes(), ", expected ", model.scalar_type(), " ",
-              model.sizes());
-}
-
-// Byte address of a row of `width` elements.
-template <typename Pointer>
-Pointer at_row(Pointer base, int64_t row, int64_t width, size_t size) {
-  return base + row * width * static_cast<int64_t>(size);
-}
-const char* bytes(const at::Tensor& tensor) { return static_cast<const char*>(tensor.const_data_ptr()); }
-char* mutable_bytes(const at::Tensor& tensor) { return static_cast<char*>(tensor.mutable_data_ptr()); }
 
 // Rows for each task so that one is worth a thread's wake-up.
 int64_t grain(int64_t width) { return std::max<int64_t>(1, 16384 / std::max<int64_t>(1, width)); }
@@ -126,49 +86,37 @@ char* palimpsest_rms_norm_backward(at::Tensor* dy, at::Tensor* x, at::Tensor* we
   });
 }
 
-// Rotates (or, with `cosine` null, copies) heads from `source` [batch, positions, heads * group, width], which may be
-// strided, to columns `offset..` of `target` [batch * positions, columns]. `source` may be a view of that place.
-// `group` neighbouring source heads are summed. cosine, sine: [table, width / 2]; position_ids: [batch * positions].
-char* palimpsest_rotate(at::Tensor* source, at::Tensor* target, int64_t offset, int64_t group, at::Tensor* cosine,
-                        at::Tensor* sine, at::Tensor* position_ids, double sign) {
+// Rotates heads from `source` [batch, positions, heads, width], which may be strided, to columns `offset..` of `target` [batch *
+// positions, columns]. `source` may be a view of that place. cosine, sine: [table, width / 2]; position_ids: [batch * positions].
+char* palimpsest_rotate(at::Tensor* source, at::Tensor* target, int64_t offset, at::Tensor* cosine, at::Tensor* sine,
+                        at::Tensor* position_ids, double sign) {
   return guarded([&] {
     c10::NoGradGuard no_grad;
     check(*target, "target");
-    TORCH_CHECK(source->dim() == 4 && source->device().is_cpu() && source->stride(3) == 1 && group >= 1 &&
-                    source->size(2) % group == 0,
+    TORCH_CHECK(source->dim() == 4 && source->device().is_cpu() && source->stride(3) == 1,
                 "rotate takes a CPU source [batch, positions, heads, width] with contiguous width");
-    const int64_t batch = source->size(0), positions = source->size(1), heads = source->size(2) / group,
+    const int64_t batch = source->size(0), positions = source->size(1), heads = source->size(2),
                   width = source->size(3);
     TORCH_CHECK(target->dim() == 2 && target->size(0) == batch * positions && offset >= 0 &&
                     offset + heads * width <= target->size(1) && target->scalar_type() == source->scalar_type(),
                 "rotate's target must be [batch * positions, columns] of the source's kind");
-    const auto accumulation = accumulation_type(source->scalar_type());
-    const char *cosine_bytes = nullptr, *sine_bytes = nullptr;
-    const int64_t* ids = nullptr;
-    int64_t table = 0;
-    size_t table_size = 0;
-    if (cosine != nullptr) {
-      check(*cosine, "cosine");
-      check_like(*sine, *cosine, "sine");
-      check(*position_ids, "position_ids");
-      TORCH_CHECK(width % 2 == 0 && cosine->dim() == 2 && cosine->size(1) == width / 2 &&
-                      cosine->scalar_type() == accumulation && position_ids->scalar_type() == at::kLong &&
-                      position_ids->numel() == batch * positions,
-                  "rotate takes cosine and sine [table, width / 2] and as many position ids as rows");
-      cosine_bytes = bytes(*cosine);
-      sine_bytes = bytes(*sine);
-      ids = position_ids->const_data_ptr<int64_t>();
-      table = cosine->size(0);
-      table_size = cosine->element_size();
-      for (int64_t row = 0; row < batch * positions; ++row) {
-        TORCH_CHECK(ids[row] >= 0 && ids[row] < table, "position ", ids[row], " is outside 0..", table);
-      }
+    check(*cosine, "cosine");
+    check_like(*sine, *cosine, "sine");
+    check(*position_ids, "position_ids");
+    TORCH_CHECK(width % 2 == 0 && cosine->dim() == 2 && cosine->size(1) == width / 2 &&
+                    cosine->scalar_type() == accumulation_type(source->scalar_type()) &&
+                    position_ids->scalar_type() == at::kLong && position_ids->numel() == batch * positions,
+                "rotate takes cosine and sine [table, width / 2] and as many position ids as rows");
+    const int64_t* ids = position_ids->const_data_ptr<int64_t>();
+    const int64_t table = cosine->size(0);
+    for (int64_t row = 0; row < batch * positions; ++row) {
+      TORCH_CHECK(ids[row] >= 0 && ids[row] < table, "position ", ids[row], " is outside 0..", table);
     }
     const auto& kernels = kernels_for(source->scalar_type());
-    const size_t size = source->element_size();
+    const size_t size = source->element_size(), table_size = cosine->element_size();
     const int64_t batch_stride = source->stride(0), position_stride = source->stride(1),
                   head_stride = source->stride(2), columns = target->size(1);
-    const char* source_bytes = bytes(*source);
+    const char *source_bytes = bytes(*source), *cosine_bytes = bytes(*cosine), *sine_bytes = bytes(*sine);
     char* target_bytes = mutable_bytes(*target);
     at::parallel_for(0, batch * positions, grain(heads * width), [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; ++row) {
@@ -176,13 +124,8 @@ char* palimpsest_rotate(at::Tensor* source, at::Tensor* target, int64_t offset, 
                            (row / positions * batch_stride + row % positions * position_stride) *
                                static_cast<int64_t>(size);
         char* to = target_bytes + (row * columns + offset) * static_cast<int64_t>(size);
-        if (ids == nullptr) {
-          kernels.gather(from, head_stride, to, heads, group, width);
-        } else {
-          kernels.rotate(from, head_stride, to, heads, group, width,
-                         at_row(cosine_bytes, ids[row], width / 2, table_size),
-                         at_row(sine_bytes, ids[row], width / 2, table_size), sign);
-        }
+        kernels.rotate(from, head_stride, to, heads, width, at_row(cosine_bytes, ids[row], width / 2, table_size),
+                       at_row(sine_bytes, ids[row], width / 2, table_size), sign);
       }
     });
   });

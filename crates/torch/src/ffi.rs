@@ -34,6 +34,8 @@ unsafe extern "C" {
 
     pub(crate) fn palimpsest_range_begin(name: *const c_char, range: *mut Range) -> *mut c_char;
     pub(crate) fn palimpsest_range_end(range: Range);
+    pub(crate) fn palimpsest_profiler_begin(cuda: bool) -> *mut c_char;
+    pub(crate) fn palimpsest_profiler_end(path: *const c_char) -> *mut c_char;
 
     pub(crate) fn palimpsest_backward(outputs: *const Raw, gradients: *const Raw, count: usize) -> *mut c_char;
     pub(crate) fn palimpsest_grad(
@@ -74,7 +76,6 @@ unsafe extern "C" {
         source: Raw,
         target: Raw,
         offset: i64,
-        group: i64,
         cosine: Raw,
         sine: Raw,
         position_ids: Raw,
@@ -88,6 +89,28 @@ unsafe extern "C" {
         scale: f64,
         gradient: bool,
         losses: *mut Raw,
+    ) -> *mut c_char;
+    pub(crate) fn palimpsest_attention(
+        query_key_value: Raw,
+        bounds: *const i64,
+        bound_count: i64,
+        queries: i64,
+        keys: i64,
+        width: i64,
+        out: *mut Raw,
+        log_sums: *mut Raw,
+    ) -> *mut c_char;
+    pub(crate) fn palimpsest_attention_backward(
+        d_out: Raw,
+        query_key_value: Raw,
+        out: Raw,
+        log_sums: Raw,
+        bounds: *const i64,
+        bound_count: i64,
+        queries: i64,
+        keys: i64,
+        width: i64,
+        gradient: *mut Raw,
     ) -> *mut c_char;
     pub(crate) fn palimpsest_embedding_backward(gradient: Raw, ids: Raw, d: Raw, skipped: i64) -> *mut c_char;
 }
@@ -144,4 +167,10 @@ pub(crate) unsafe fn take_tensor(tensor: Raw) -> Option<Tensor> {
         palimpsest_free_tensor(tensor);
         Some(copy)
     }
+}
+
+/// Takes over a tensor that a kernel made.
+pub(crate) fn made(tensor: Raw) -> Result<Tensor> {
+    // SAFETY: the shim has just made it for us.
+    unsafe { take_tensor(tensor) }.ok_or_else(|| Error("a kernel gave no result".into()))
 }

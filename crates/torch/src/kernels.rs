@@ -8,8 +8,8 @@ use std::ptr::null_mut;
 
 use tch::{Device, Kind, Tensor};
 
-use crate::ffi::{self, Raw, check, raw, take_tensor};
-use crate::{Error, Result};
+use crate::Result;
+use crate::ffi::{self, check, made, raw};
 
 /// Where heads are turned to: the table of angles and each row's place in it.
 #[derive(Debug)]
@@ -22,11 +22,6 @@ pub struct Rotation<'a> {
     pub positions: &'a Tensor,
     /// Turns back by the same angles: the gradient of turning.
     pub inverse: bool,
-}
-
-fn made(tensor: Raw) -> Result<Tensor> {
-    // SAFETY: the shim has just made it for us.
-    unsafe { take_tensor(tensor) }.ok_or_else(|| Error("a kernel gave no result".into()))
 }
 
 /// The kind that sums are formed in.
@@ -67,20 +62,19 @@ pub fn rms_norm_backward(
     }
 }
 
-/// Turns heads by rotary position embedding (<https://arxiv.org/abs/2104.09864>; halves paired as in transformers) or,
-/// without `rotation`, copies them, from `source` [batch, positions, heads * group, width] to the columns of `target`
-/// [batch * positions, columns] from `offset` on. Each `group` of neighbouring source heads is summed into one. `source`
+/// Turns heads by rotary position embedding (<https://arxiv.org/abs/2104.09864>; halves paired as in transformers) from
+/// `source` [batch, positions, heads, width] to the columns of `target` [batch * positions, columns] from `offset` on. `source`
 /// may be a view of the very columns it goes to.
-pub fn rotate(source: &Tensor, target: &Tensor, offset: i64, group: i64, rotation: Option<&Rotation>) -> Result<()> {
+pub fn rotate(source: &Tensor, target: &Tensor, offset: i64, rotation: &Rotation) -> Result<()> {
     if source.device() != Device::Cpu {
-        return fallback::rotate(source, target, offset, group, rotation);
+        return fallback::rotate(source, target, offset, rotation);
     }
-    let (cosine, sine, positions, sign) = match rotation {
-        None => (null_mut(), null_mut(), null_mut(), 1.0),
-        Some(r) => (raw(r.cosine), raw(r.sine), raw(r.positions), if r.inverse { -1.0 } else { 1.0 }),
-    };
+    let Rotation { cosine, sine, positions, inverse } = *rotation;
+    let sign = if inverse { -1.0 } else { 1.0 };
     // SAFETY: live tensors, whose kinds, shapes and positions the shim checks.
-    unsafe { check(ffi::palimpsest_rotate(raw(source), raw(target), offset, group, cosine, sine, positions, sign)) }
+    unsafe {
+        check(ffi::palimpsest_rotate(raw(source), raw(target), offset, raw(cosine), raw(sine), raw(positions), sign))
+    }
 }
 
 /// SwiGLU (<https://arxiv.org/abs/2002.05202>): `silu(gate) * up` of rows [gate, up]. [rows, 2 * width] to [rows, width].

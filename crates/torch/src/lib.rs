@@ -3,6 +3,7 @@
 //! Everything public here is safe: the shim checks kinds and shapes itself, and a C++ exception comes back as an
 //! [`Error`] with its message.
 
+mod attention;
 mod autograd;
 mod error;
 mod ffi;
@@ -10,9 +11,11 @@ mod files;
 mod kernels;
 mod memory;
 mod optimizer;
+mod profiler;
 mod runtime;
 mod span;
 
+pub use attention::{Attended, AttentionHeads, attention, attention_backward};
 pub use autograd::{backward, grad, set_gradient};
 pub use error::{Error, Result};
 pub use files::{MappedFile, map_file};
@@ -23,6 +26,7 @@ pub use memory::{
     DeviceMemory, HostMemory, device_memory, host_memory, keep_freed_memory, reset_device_peak, reset_host_peak,
 };
 pub use optimizer::{AdamW, adamw_step, scale_all, total_norm};
+pub use profiler::Profiler;
 pub use runtime::{
     count_operators, cpu_capability, cpu_has_bfloat16, set_deterministic, set_threads, threads, version,
 };

@@ -1,5 +1,7 @@
 //! What can go wrong in a job, and whose it is to mend.
 
+use palimpsest_api::FailureReason;
+
 /// The result of the trainer.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -30,6 +32,14 @@ pub enum Error {
     /// The user can mend it: a sentence that names the field or file and the remedy.
     #[error("{0}")]
     User(String),
+    /// The user can mend it, and programs know it by a word: a sentence that names the field or file and the remedy.
+    #[error("{message}")]
+    Refused {
+        /// The word.
+        reason: FailureReason,
+        /// The sentence.
+        message: String,
+    },
     /// A checkpoint lacks a part of the optimizer's state.
     #[error("the checkpoint has no optimizer state {name} of the right shape; start in another folder")]
     MissingMoment {
@@ -61,10 +71,14 @@ impl From<palimpsest_events::Error> for Error {
 }
 
 impl Error {
+    pub(crate) fn refused(reason: FailureReason, message: String) -> Self {
+        Self::Refused { reason, message }
+    }
+
     /// Whether the user can mend it, so that trying again cannot help.
     pub fn is_users(&self) -> bool {
         match self {
-            Self::User(_) | Self::Vocab(_) | Self::MissingMoment { .. } => true,
+            Self::User(_) | Self::Refused { .. } | Self::Vocab(_) | Self::MissingMoment { .. } => true,
             Self::Prepare(error) => error.is_users(),
             Self::Corpus(error) => error.is_users(),
             Self::Model(error) => error.is_users(),

@@ -8,7 +8,7 @@ use crate::job::write_json;
 use crate::publish::{self, OutputManifest, Staged};
 use crate::summary::{ModelSummary, Summary};
 use crate::telemetry::{NewTokens, Telemetry, count_targets};
-use crate::trainer::Trainer;
+use crate::trainer::{Trainer, seconds_since_1970};
 
 impl Trainer<'_> {
     /// Writes the telemetry and the summary, then lets the model appear: whoever finds the model finds these too.
@@ -45,6 +45,8 @@ impl Trainer<'_> {
             self.state.warnings.push(warning);
         }
         let totals = self.state.totals;
+        let steps = self.metrics.records()?;
+        self.attempts.end(seconds_since_1970())?;
         let summary = Summary {
             job: &job.metadata.name,
             digest: &self.digest,
@@ -55,6 +57,9 @@ impl Trainer<'_> {
             target_tokens: totals.targets,
             slots: totals.slots,
             seconds: totals.seconds,
+            goodput: self.attempts.goodput(&steps),
+            resident_bytes: steps.iter().filter_map(|step| step.resident_bytes).max(),
+            device_bytes: steps.iter().filter_map(|step| step.device_bytes).max(),
             precision: &self.fingerprint.precision,
             device: &self.fingerprint.device,
             threads: self.context.threads,

@@ -8,14 +8,15 @@
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use palimpsest_api::{TrainingJob, differing_fields, result_digest};
+use palimpsest_api::{FailureReason, TrainingJob, differing_fields, result_digest};
 use palimpsest_prepare::{ExistingOutput, PreparedJob, check_output, prepare_job};
-use palimpsest_store::{Fence, Mounts, RunFolder, write_atomically};
+use palimpsest_store::{Fence, Lease, LeaseTimes, Mounts, RunFolder, write_atomically};
 use tch::Device;
 
+use crate::checkpoint;
 use crate::control::{Control, Event, Outcome, Phase};
 use crate::error::{Error, Result};
-use crate::trainer::Trainer;
+use crate::trainer::{Trainer, seconds_since_1970};
 
 /// What a rank is given.
 #[derive(Debug)]
@@ -26,16 +27,21 @@ pub struct RunContext {
     pub mounts: Mounts,
     /// Where everything is left.
     pub folder: RunFolder,
+    /// The job's UID: two jobs with the same name and fields have two.
+    pub job_uid: String,
     /// The fencing number of this try.
     pub attempt: u64,
     /// Where tensors live.
     pub device: Device,
     /// Threads of libtorch inside an operation, and of preparation.
     pub threads: usize,
+    /// How many steps to record with libtorch's profiler, after the first one of this attempt.
+    pub profile_steps: u32,
 }
 
 /// Runs a job from wherever it stands to its end.
 pub fn run(context: &RunContext, control: &Control, report: &mut dyn FnMut(Event)) -> Result<Outcome> {
+    let began = seconds_since_1970();
     let job = &context.job;
     let digest = result_digest(job);
     let output = context.folder.model();
@@ -64,10 +70,19 @@ pub fn run(context: &RunContext, control: &Control, report: &mut dyn FnMut(Event
         Err(_) if control.is_aborted() => return Err(Error::Aborted),
         prepared => prepared?,
     };
+    let checkpoints = context.folder.checkpoints();
+    checkpoint::check_job(&checkpoints, &digest)?;
+    let is_over = || control.is_aborted() || control.is_draining();
+    // Until the end of this function, however it comes.
+    let _lease = match Lease::take(&checkpoints, &context.job_uid, &job.metadata.name, LeaseTimes::default(), is_over) {
+        Err(palimpsest_store::Error::Interrupted) if control.is_draining() => return Ok(Outcome::Stopped { step: 0 }),
+        Err(palimpsest_store::Error::Interrupted) => return Err(Error::Aborted),
+        lease => lease?,
+    };
     // Claimed before the newest checkpoint is looked for: an older attempt can add none to it from here on.
     let owner = format!("{} of {digest}, process {}", job.metadata.name, std::process::id());
-    let fence = Fence::claim(&context.folder.checkpoints(), context.attempt, &owner)?;
-    Trainer::new(context, control, &prepared, digest, fence, report)?.finish(report)
+    let fence = Fence::claim(&checkpoints, &context.job_uid, context.attempt, &owner)?;
+    Trainer::new(context, control, &prepared, digest, fence, began, report)?.finish(report)
 }
 /// Refuses a folder where another job has left its work.
 fn check_folder(folder: &RunFolder, job: &TrainingJob, digest: &str) -> Result<()> {
@@ -78,11 +93,12 @@ fn check_folder(folder: &RunFolder, job: &TrainingJob, digest: &str) -> Result<(
     if result_digest(&before) == digest {
         return Ok(());
     }
-    Err(Error::User(format!(
+    let message = format!(
         "{} holds the work of a job that differs in {}; undo the change or choose another output",
         folder.root().display(),
         differing_fields(&before, job).join(", ")
-    )))
+    );
+    Err(Error::refused(FailureReason::CheckpointConflict, message))
 }
 
 pub(crate) fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {

@@ -1,5 +1,6 @@
 //! Trains a job's stages over its prepared data, resumes at the exact step, and publishes the model.
 
+mod attempts;
 mod bench;
 mod checkpoint;
 mod control;
@@ -13,7 +14,9 @@ mod flops;
 mod job;
 mod optimizer;
 mod pace;
+mod profile;
 mod publish;
+mod reason;
 mod records;
 mod schedule;
 mod setup;

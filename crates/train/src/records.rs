@@ -36,6 +36,9 @@ pub struct StepRecord {
     pub tokens_per_second: f64,
     /// Wall time.
     pub seconds: f64,
+    /// When the step was over, in seconds since 1970.
+    #[serde(default)]
+    pub time: f64,
     /// Wall time that training waited for checkpoints since the step before, which is not in `seconds`.
     #[serde(default)]
     pub checkpoint_seconds: f64,
@@ -59,6 +62,9 @@ pub struct StepRecord {
     pub mfu: Option<f64>,
     /// Whether the gradient was scaled down.
     pub clipped: bool,
+    /// Whether the loss was a spike, whatever was done about it.
+    #[serde(default)]
+    pub spike: bool,
     /// Whether the loss was a spike and the optimizer did not step.
     pub skipped: bool,
 }
@@ -166,14 +172,14 @@ impl<R: Stepped + Serialize + DeserializeOwned> RecordFile<R> {
     }
 }
 
-fn write_line(sink: &mut Vec<u8>, record: &impl Serialize) -> std::io::Result<()> {
+pub(crate) fn write_line(sink: &mut Vec<u8>, record: &impl Serialize) -> std::io::Result<()> {
     serde_json::to_writer(&mut *sink, record)?;
     sink.push(b'\n');
     Ok(())
 }
 
 /// The records of a file, none where there is no file. A line that was not finished when its writer died is left out.
-fn read<R: DeserializeOwned>(path: &Path) -> Result<Vec<R>> {
+pub(crate) fn read<R: DeserializeOwned>(path: &Path) -> Result<Vec<R>> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -207,6 +213,7 @@ mod tests {
             learning_rate: 1e-4,
             tokens_per_second: 5.0,
             seconds: 2.0,
+            time: 1e9,
             checkpoint_seconds: 0.0,
             parts: StepParts { data_seconds: 0.1, forward_seconds: 0.5, backward_seconds: 1.0, optimizer_seconds: 0.2 },
             fill: 0.75,
@@ -215,6 +222,7 @@ mod tests {
             flops_per_token: 100.0,
             mfu: None,
             clipped: false,
+            spike: true,
             skipped: true,
         }
     }

@@ -1,6 +1,6 @@
 //! Makes the model that the first step begins from, and refuses a job that cannot work before anything is written.
 
-use palimpsest_api::{CheckpointState, EmbeddingInitialization, ModelSource, Precision, TrainingJob};
+use palimpsest_api::{CheckpointState, EmbeddingInitialization, FailureReason, ModelSource, Precision, TrainingJob};
 use palimpsest_model::{Config, Decoder, Initialization};
 use palimpsest_prepare::{PreparedJob, check_context, check_vocabulary};
 use palimpsest_store::{Location, Mounts};
@@ -52,7 +52,15 @@ pub(crate) fn base(
     let base_tokenizer = prepared.base_tokenizer.as_ref().unwrap_or(&prepared.tokenizer);
     let mut moments = None;
     let model = match &job.spec.model {
-        ModelSource { uri: Some(uri), .. } => Decoder::open(&local(uri, mounts)?, device, kind)?,
+        ModelSource { uri: Some(uri), .. } => {
+            let folder = local(uri, mounts)?;
+            if !folder.exists() {
+                let message =
+                    format!("spec.model.uri: there is no folder {} (\"{uri}\"); check the path", folder.display());
+                return Err(Error::refused(FailureReason::ModelNotFound, message));
+            }
+            Decoder::open(&folder, device, kind)?
+        }
         ModelSource { architecture: Some(architecture), .. } => {
             let config = architecture_config(architecture, base_tokenizer)?;
             Decoder::random(&config, job.spec.seed, device, kind)?
@@ -62,10 +70,11 @@ pub(crate) fn base(
             let found = checkpoint::newest(&root, source.step, |_| {})?;
             let Some(found) = found else {
                 let which = source.step.map_or_else(String::new, |step| format!(" of step {step}"));
-                return Err(Error::User(format!(
+                let message = format!(
                     "spec.model.checkpoint.uri: {} holds no whole checkpoint{which}; name a folder of checkpoints",
                     root.display()
-                )));
+                );
+                return Err(Error::refused(FailureReason::ModelNotFound, message));
             };
             if source.state == CheckpointState::Full {
                 moments = Some(found.optimizer()?);

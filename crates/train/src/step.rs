@@ -1,6 +1,6 @@
 //! One optimizer step: forward and backward over micro-batches, clip, judge, update.
 
-use palimpsest_api::Stage;
+use palimpsest_api::{FailureReason, Stage};
 use palimpsest_corpus::{Sequence, StageReader};
 use palimpsest_model::{Batch, Decoder, ForwardOptions, Row};
 use palimpsest_prepare::Shape;
@@ -99,6 +99,7 @@ pub(crate) fn take_step(
         learning_rate: rate,
         tokens_per_second: tokens as f64 / seconds,
         seconds,
+        time: 0.0,
         checkpoint_seconds: 0.0,
         parts,
         fill: filled as f64 / slots.max(1) as f64,
@@ -108,17 +109,19 @@ pub(crate) fn take_step(
         mfu: None,
         // A step that was not taken used no gradient, scaled down or not.
         clipped: clip.clipped && verdict != Verdict::Skip,
+        spike: verdict != Verdict::Step,
         skipped: verdict == Verdict::Skip,
     };
     Ok((record, by_dataset))
 }
 
 fn spike_error(stage: &Stage, step: u64, loss: f64) -> Error {
-    Error::User(format!(
+    let message = format!(
         "step {step} of stage {}: the loss is {loss}, a spike, and spikes.action is Fail; lower the learning rate, look \
          at the bucket's documents with `palimpsest data inspect`, or set spikes.action to SkipStep",
         stage.name
-    ))
+    );
+    Error::refused(FailureReason::LossSpike, message)
 }
 
 fn count_targets(sequence: &Sequence<'_>) -> u64 {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use crate::attempts::Goodput;
 use crate::checkpoint::Totals;
 use crate::control::PlannedStage;
 use crate::fingerprint::Fingerprint;
@@ -23,6 +24,11 @@ pub(crate) struct Summary<'a> {
     pub(crate) slots: u64,
     /// Seconds spent in steps.
     pub(crate) seconds: f64,
+    pub(crate) goodput: Goodput,
+    /// The most memory that a step left the rank with.
+    pub(crate) resident_bytes: Option<u64>,
+    /// The most of a GPU's memory that tensors held at once; `null` on a CPU.
+    pub(crate) device_bytes: Option<u64>,
     pub(crate) precision: &'a str,
     pub(crate) device: &'a str,
     pub(crate) threads: usize,

@@ -1,13 +1,16 @@
 //! A job whose data is prepared: its model loaded or resumed, its stages trained, its end published.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
-use palimpsest_api::{ActivationCheckpointing, Attention, CarryOver, TrainingJob};
+use palimpsest_api::{ActivationCheckpointing, Attention, CarryOver, FailureReason, TrainingJob};
 use palimpsest_corpus::StageReader;
 use palimpsest_model::{Checkpointing, Decoder, ForwardOptions};
 use palimpsest_prepare::{PreparedJob, check_warm_up};
 use palimpsest_store::Fence;
+use palimpsest_torch::Span;
 
+use crate::attempts::Attempts;
 use crate::checkpoint::{self, Checkpoint, Identity, State, TokenizerFiles, Writer};
 use crate::control::{Control, Event, Outcome, Phase, PlannedStage, Progress};
 use crate::dataset_loss::DatasetLosses;
@@ -18,7 +21,8 @@ use crate::flops::{self, MatrixRate};
 use crate::job::{RunContext, write_json};
 use crate::optimizer::Optimizer;
 use crate::pace::Pace;
-use crate::records::{Moment, RecordFile, StepRecord};
+use crate::profile::Profile;
+use crate::records::{self, Moment, RecordFile, StepRecord};
 use crate::setup::{self, Base};
 use crate::spikes::SpikeWindow;
 use crate::step::{StepContext, take_step};
@@ -38,7 +42,8 @@ pub(crate) struct Trainer<'a> {
     pub(crate) readers: Vec<StageReader>,
     pub(crate) stages: Vec<PlannedStage>,
     pub(crate) evaluator: Evaluator<'a>,
-    metrics: RecordFile<StepRecord>,
+    pub(crate) metrics: RecordFile<StepRecord>,
+    pub(crate) attempts: Attempts,
     events: palimpsest_events::EventWriter,
     pub(crate) model: Decoder,
     optimizer: Optimizer,
@@ -49,6 +54,7 @@ pub(crate) struct Trainer<'a> {
     stall: f64,
     pace: Pace,
     rate: MatrixRate,
+    profile: Profile,
 }
 
 impl<'a> Trainer<'a> {
@@ -60,6 +66,7 @@ impl<'a> Trainer<'a> {
         prepared: &'a PreparedJob,
         digest: String,
         fence: Fence,
+        began: f64,
         report: &mut dyn FnMut(Event),
     ) -> Result<Self> {
         let job = &context.job;
@@ -105,6 +112,8 @@ impl<'a> Trainer<'a> {
             first_new_id,
             records: RecordFile::open_at(&context.folder.evaluations(), step)?,
         };
+        let steps = records::read(&context.folder.metrics())?;
+        let attempts = Attempts::begin(&context.folder.attempts(), context.attempt, began, step, &steps)?;
         let metrics = RecordFile::open_at(&context.folder.metrics(), step)?;
         let events =
             palimpsest_events::EventWriter::create(&context.folder.tensorboard(), step + 1, seconds_since_1970())?;
@@ -137,6 +146,7 @@ impl<'a> Trainer<'a> {
             stages,
             evaluator,
             metrics,
+            attempts,
             events,
             model,
             optimizer,
@@ -146,6 +156,7 @@ impl<'a> Trainer<'a> {
             stall: 0.0,
             pace: Pace::default(),
             rate: MatrixRate::new(kinds.compute, context.device),
+            profile: Profile::new(context.folder.traces(), context.device, context.profile_steps),
         })
     }
 
@@ -159,9 +170,12 @@ impl<'a> Trainer<'a> {
         }
         while self.state.stage < self.stages.len() {
             if let Some(stopped) = self.train_stage(report)? {
+                tell_trace(self.profile.save(self.state.step)?, report);
+                self.attempts.end(seconds_since_1970())?;
                 return Ok(stopped);
             }
         }
+        tell_trace(self.profile.save(self.state.step)?, report);
         self.evaluator.measure(&self.model, Moment::JobEnd, self.state.step, self.last_stage_name(), report)?;
         self.await_checkpoint(report)?;
         self.publish(report)?;
@@ -207,6 +221,7 @@ impl<'a> Trainer<'a> {
                 device: self.context.device,
                 shape,
             };
+            self.profile.before(self.state.step + 1)?;
             let (record, losses) = take_step(
                 &context,
                 &mut self.model,
@@ -223,6 +238,7 @@ impl<'a> Trainer<'a> {
             if self.checkpoint_is_due() && self.state.stage_step < self.stages[index].steps {
                 self.begin_checkpoint(report)?;
             }
+            tell_trace(self.profile.after(self.state.step)?, report);
         }
         if let Some(first) = self.evaluator.first_new_id {
             self.state.rows.extend(RowNorms::of(&self.model, i64::from(first), Some(stage.name.clone())));
@@ -237,6 +253,7 @@ impl<'a> Trainer<'a> {
     /// Counts a step that was taken, writes it down and tells of it.
     fn take_in(&mut self, mut record: StepRecord, report: &mut dyn FnMut(Event)) -> Result<()> {
         record.checkpoint_seconds = std::mem::take(&mut self.stall);
+        record.time = seconds_since_1970();
         record.mfu = self.rate.share_of(&record)?;
         self.state.step += 1;
         self.state.stage_step += 1;
@@ -270,12 +287,12 @@ impl<'a> Trainer<'a> {
 
     /// Begins to write a checkpoint of the present state, unless there is one already.
     fn begin_checkpoint(&mut self, report: &mut dyn FnMut(Event)) -> Result<()> {
-        let began = Instant::now();
+        let stall = Span::begin(c"checkpoint");
         self.fence.check()?;
         let before = self.writer.begin(&self.model, &self.optimizer.state(), &self.state)?;
-        self.last_checkpoint = (self.state.step, began);
+        self.last_checkpoint = (self.state.step, Instant::now());
         self.write_telemetry(None)?;
-        self.stall += began.elapsed().as_secs_f64();
+        self.stall += stall.end().as_secs_f64();
         tell_committed(before, report);
         Ok(())
     }
@@ -335,6 +352,13 @@ fn tell_committed(step: Option<u64>, report: &mut dyn FnMut(Event)) {
     }
 }
 
+fn tell_trace(trace: Option<PathBuf>, report: &mut dyn FnMut(Event)) {
+    if let Some(trace) = trace {
+        let message = format!("the profile is in {}", trace.display());
+        report(Event::Phase { phase: Phase::Training, fraction: None, message });
+    }
+}
+
 /// What a job that has no checkpoint yet begins with: the base model is measured, then its vocabulary extended.
 fn begin(
     job: &TrainingJob,
@@ -376,16 +400,15 @@ fn resumed_state(found: Checkpoint, fingerprint: &Fingerprint, report: &mut dyn 
 /// The checkpoint must be of this very job and data.
 fn check_origin(found: &Checkpoint, digest: &str, plan: &str) -> Result<()> {
     if found.manifest.job != digest {
-        return Err(Error::User(format!(
-            "{} is of another job (CheckpointConflict); choose another checkpoint.uri",
-            found.folder.display()
-        )));
+        let message = format!("{} is of another job; choose another checkpoint.uri", found.folder.display());
+        return Err(Error::refused(FailureReason::CheckpointConflict, message));
     }
     if found.manifest.plan != plan {
-        return Err(Error::User(format!(
+        let message = format!(
             "the data or the tokenizer has changed since {} was written; restore it or start in another folder",
             found.folder.display()
-        )));
+        );
+        return Err(Error::refused(FailureReason::DataChanged, message));
     }
     Ok(())
 }
@@ -400,7 +423,7 @@ fn planned_stages(prepared: &PreparedJob) -> Vec<PlannedStage> {
     planned.collect()
 }
 
-fn seconds_since_1970() -> f64 {
+pub(crate) fn seconds_since_1970() -> f64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 

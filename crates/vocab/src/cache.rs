@@ -74,4 +74,19 @@ impl WordCache {
         entry.ids[..ids.len()].copy_from_slice(ids);
         self.entries[key.slot()] = entry;
     }
+
+    /// Appends the ids of a text: those that are held, or what `encode` appends.
+    #[inline]
+    pub(crate) fn append(&mut self, text: &[u8], ids: &mut Vec<u32>, encode: impl FnOnce(&mut Vec<u32>)) {
+        let key = Key::new(text);
+        if let Some(found) = key.as_ref().and_then(|key| self.get(key)) {
+            ids.extend_from_slice(found);
+            return;
+        }
+        let first = ids.len();
+        encode(ids);
+        if let Some(key) = key {
+            self.put(key, &ids[first..]);
+        }
+    }
 }

@@ -1,5 +1,7 @@
-//! Hugging Face's `tokenizer.json`, through the `tokenizers` library.
+//! Hugging Face's `tokenizer.json`: by our own byte pair encoding where it is byte-level, else, and for what is rare,
+//! through the `tokenizers` library.
 
+use crate::byte_level::ByteLevel;
 use crate::error::{Error, Result};
 use tokenizers::Tokenizer as Library;
 
@@ -9,6 +11,7 @@ pub(crate) struct JsonTokenizer {
     /// The file.
     pub(crate) file: Vec<u8>,
     library: Library,
+    byte_level: Option<Box<ByteLevel>>,
     size: usize,
 }
 
@@ -21,7 +24,8 @@ impl JsonTokenizer {
         library.with_padding(None);
         library.with_truncation(None).map_err(|error| error.to_string())?;
         let size = library.get_vocab(true).values().map(|id| *id as usize + 1).max().unwrap_or(0);
-        Ok(Self { file, library, size })
+        let byte_level = ByteLevel::recognise(&file).map(Box::new);
+        Ok(Self { file, library, byte_level, size })
     }
 
     /// One more than the highest id.
@@ -30,6 +34,13 @@ impl JsonTokenizer {
     }
 
     pub(crate) fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        if let Some(ids) = self.byte_level.as_ref().and_then(|byte_level| byte_level.encode(text)) {
+            return Ok(ids);
+        }
+        self.encode_by_library(text)
+    }
+
+    pub(crate) fn encode_by_library(&self, text: &str) -> Result<Vec<u32>> {
         let encoding = self.library.encode_fast(text, false).map_err(|error| Error::Encode(error.to_string()))?;
         Ok(encoding.get_ids().to_vec())
     }

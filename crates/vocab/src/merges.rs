@@ -128,6 +128,14 @@ impl Merger {
         }
     }
 
+    /// Appends the ids that are left of `symbols` once no pair is in the table.
+    pub(crate) fn append(&mut self, symbols: impl Iterator<Item = Symbol>, table: &MergeTable, ids: &mut Vec<u32>) {
+        self.symbols.clear();
+        self.symbols.extend(symbols);
+        self.merge(table, &mut |_, _| ());
+        ids.extend(self.symbols.iter().map(|symbol| symbol.id));
+    }
+
     fn merge_by_scanning(&mut self, table: &MergeTable, seen: &mut impl FnMut(u32, u32)) {
         loop {
             let mut best = NO_RANK;

@@ -1,6 +1,6 @@
 //! tiktoken vocabularies: lines of a token's bytes in base64 and its rank, which is its id.
 
-use crate::cache::{Key, WordCache};
+use crate::cache::WordCache;
 use crate::hash::FastMap;
 use crate::merges::{self, Merge, MergeTable, Merger, Symbol, Target};
 use crate::pool::Pool;
@@ -113,23 +113,10 @@ impl Tiktoken {
     }
 
     fn encode_word(&self, word: &[u8], merger: &mut Merger, cache: &mut WordCache, ids: &mut Vec<u32>) {
-        let key = Key::new(word);
-        if let Some(found) = key.as_ref().and_then(|key| cache.get(key)) {
-            ids.extend_from_slice(found);
-            return;
-        }
-        let first = ids.len();
-        if let Some(id) = self.ids.get(word) {
-            ids.push(*id);
-        } else {
-            merger.symbols.clear();
-            merger.symbols.extend(symbols(&self.bytes, word));
-            merger.merge(&self.table, &mut |_, _| ());
-            ids.extend(merger.symbols.iter().map(|symbol| symbol.id));
-        }
-        if let Some(key) = key {
-            cache.put(key, &ids[first..]);
-        }
+        cache.append(word, ids, |ids| match self.ids.get(word) {
+            Some(id) => ids.push(*id),
+            None => merger.append(symbols(&self.bytes, word), &self.table, ids),
+        });
     }
 
     pub(crate) fn decode(&self, ids: &[u32]) -> String {

@@ -63,6 +63,32 @@ impl WordRule {
     }
 }
 
+/// The length in bytes of the first word by GPT-2's rule, of a text that is not empty:
+///
+/// ```text
+/// 's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
+/// ```
+pub(crate) fn first_word_of_gpt2(text: &str) -> usize {
+    let bytes = text.as_bytes();
+    match bytes {
+        [b'\'', b's' | b't' | b'm' | b'd', ..] => return 2,
+        [b'\'', b'r' | b'v', b'e', ..] | [b'\'', b'l', b'l', ..] => return 3,
+        _ => {}
+    }
+    let before = usize::from(bytes.first() == Some(&b' '));
+    let class = text[before..].chars().next().map(Class::of);
+    match class {
+        Some(class @ (Class::Letter | Class::Number | Class::Other)) => {
+            before + run(&text[before..], |other| other == class)
+        }
+        _ => {
+            let length = run(text, |class| matches!(class, Class::Space | Class::LineEnd));
+            let last = text[..length].chars().next_back().map_or(0, char::len_utf8);
+            if length < text.len() && length > last { length - last } else { length }
+        }
+    }
+}
+
 /// What follows the apostrophe of a contraction. The long s is an s in another case.
 fn contraction(text: &str) -> Option<usize> {
     let mut characters = text.chars();

@@ -1,5 +1,7 @@
 //! What Prometheus reads of an agent: the figures of its rank's steps. docs/metrics.md lists them.
 
+use std::collections::HashMap;
+
 use prometheus::core::Collector;
 use prometheus::{
     Counter, CounterVec, Encoder, Gauge, Histogram, HistogramOpts, IntCounter, Opts, Registry, TextEncoder,
@@ -37,8 +39,9 @@ pub(super) struct Metrics {
 
 impl Metrics {
     /// All figures, none known yet: gauges are NaN until a step tells them.
-    pub(super) fn new() -> prometheus::Result<Self> {
-        let registry = Registry::new();
+    /// All have `labels`.
+    pub(super) fn new(labels: HashMap<String, String>) -> prometheus::Result<Self> {
+        let registry = Registry::new_custom(None, Some(labels).filter(|labels| !labels.is_empty()))?;
         let names = Names(&registry);
         let buckets = exponential_buckets(0.001, 2.0, 20)?;
         let step_seconds = HistogramOpts::new(name_of("step_seconds"), "Wall time of a step").buckets(buckets);
@@ -60,7 +63,7 @@ impl Metrics {
             target_tokens: names.counter("target_tokens_total", "Target tokens of all steps taken")?,
             steps: names.counter("steps_total", "Steps taken")?,
             clipped_steps: names.counter("clipped_steps_total", "Steps whose gradient was scaled down")?,
-            spikes: names.counter("spikes_total", "Steps at which the optimizer did not step, for a spike")?,
+            spikes: names.counter("spikes_total", "Steps whose loss was a spike, whatever was done about it")?,
             restarts: names.counter("restarts_total", "Ranks started after the first")?,
             checkpoint_stall: names.register(Counter::new(
                 name_of("checkpoint_stall_seconds_total"),
@@ -105,7 +108,7 @@ impl Metrics {
         self.target_tokens.inc_by(record.targets);
         self.steps.inc();
         self.clipped_steps.inc_by(u64::from(record.clipped));
-        self.spikes.inc_by(u64::from(record.skipped));
+        self.spikes.inc_by(u64::from(record.spike));
         self.checkpoint_stall.inc_by(record.checkpoint_seconds);
         self.step_seconds.observe(record.seconds);
         for (part, seconds) in parts(&record.parts) {

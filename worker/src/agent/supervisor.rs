@@ -2,13 +2,18 @@
 
 use std::time::Duration;
 
+use palimpsest_api::FailureReason;
 use palimpsest_coordinator::{AgentState, Deed, Order, Place, Standing};
-use palimpsest_proto::control::{self, command, failure, report};
+use palimpsest_proto::control::{self, command, report};
 use tokio::time::timeout;
 
+use super::log::Log;
+use super::memory::Memory;
 use super::metrics::Metrics;
 use super::ranks::{RankMessage, RankProcess};
-use super::translate::{report_of, report_of_crash, request_of};
+use super::session::End;
+use super::termination::{Termination, TerminationFile};
+use super::translate::{internal_failure, report_of, report_of_crash, request_of};
 use crate::protocol::{RankCommand, RankEvent, RankPhase};
 
 /// An agent's devices: a CPU is one.
@@ -31,10 +36,17 @@ pub(super) struct Supervisor {
     metrics: Metrics,
     /// Whether there has been a rank.
     has_started: bool,
+    /// Whether the machine is taken away, so that the rank is draining and none is started.
+    is_taken_away: bool,
+    memory: Memory,
+    termination: TerminationFile,
+    log: Log,
+    /// Threads of a rank where the run plan leaves that to the worker.
+    threads: u32,
 }
 
 impl Supervisor {
-    pub(super) fn new(name: &str, metrics: Metrics) -> Self {
+    pub(super) fn new(name: &str, metrics: Metrics, termination: TerminationFile, threads: u32) -> Self {
         Self {
             name: name.to_owned(),
             job_uid: String::new(),
@@ -44,6 +56,11 @@ impl Supervisor {
             is_leaving: false,
             metrics,
             has_started: false,
+            is_taken_away: false,
+            memory: Memory::default(),
+            termination,
+            log: Log::default(),
+            threads,
         }
     }
 
@@ -52,21 +69,63 @@ impl Supervisor {
         self.is_leaving && self.process.is_none()
     }
 
-    /// What is said first on a stream: who this is, what it is doing, and what the coordinator may have missed.
-    pub(super) fn hello(&self) -> Vec<control::Report> {
+    /// Whether the machine is taken away, and nothing is left to do.
+    pub(super) fn is_gone(&self) -> bool {
+        self.is_taken_away && self.process.is_none()
+    }
+
+    /// Whether a rank is there.
+    pub(super) fn has_rank(&self) -> bool {
+        self.process.is_some()
+    }
+
+    /// What is said first on a stream: who this is, and what it is doing.
+    pub(super) fn hello(&self) -> control::Report {
         let greeting = self.state.greeting();
-        let attempt = match greeting.standing {
-            Standing::Idle => None,
-            Standing::Running { attempt } => Some(self.attempt(attempt)),
-        };
         let hello = report::Report::Hello(control::Hello {
             agent: self.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             local_ranks: LOCAL_RANKS,
             step: greeting.step,
         });
-        let end = greeting.end.map(|(attempt, end)| self.report(attempt, end));
-        [control::Report { attempt, report: Some(hello) }].into_iter().chain(end).collect()
+        control::Report { attempt: self.running(), report: Some(hello) }
+    }
+
+    /// What the coordinator may have missed, once it has heard the hello.
+    pub(super) fn after_hello(&self) -> Vec<control::Report> {
+        let greeting = self.state.greeting();
+        let mut reports = Vec::new();
+        if let Standing::Running { attempt } = greeting.standing {
+            reports.extend(self.memory.retold().map(|retold| self.report(attempt, retold)));
+        }
+        // Said before the end, so that nobody takes that for a crash.
+        reports.extend(self.is_taken_away.then(|| self.leaving()));
+        reports.extend(greeting.end.map(|(attempt, end)| self.report(attempt, end)));
+        reports
+    }
+
+    /// What is told when the machine is taken away.
+    pub(super) fn leaving(&self) -> control::Report {
+        control::Report { attempt: self.running(), report: Some(report::Report::Leaving(control::Leaving {})) }
+    }
+
+    /// The machine is taken away: the rank, if there is one, writes a checkpoint and ends, and none follows.
+    pub(super) async fn take_away(&mut self) {
+        tracing::warn!("asked to end: the rank writes a checkpoint and ends");
+        self.is_taken_away = true;
+        self.tell(&RankCommand::Drain).await;
+    }
+
+    /// Why the agent ended, now that it has; said where Kubernetes looks, too.
+    pub(super) fn conclude(&self, end: End) -> Termination {
+        let termination = self.termination(Some(end));
+        self.termination.write(&termination);
+        termination
+    }
+
+    fn termination(&self, end: Option<End>) -> Termination {
+        let rank = self.state.greeting().end;
+        Termination::new(end, rank.as_ref().map(|(attempt, end)| (*attempt, end)), &self.memory)
     }
 
     /// Does what a command says; gives what is to be reported at once.
@@ -79,6 +138,11 @@ impl Supervisor {
             return Vec::new();
         }
         self.job_uid = attempt.job_uid;
+        let is_known = self.state.greeting().standing == Standing::Running { attempt: attempt.number };
+        if self.is_taken_away && matches!(command, command::Command::RunPlan(_)) && !is_known {
+            let why = "the worker's machine is taken away".to_owned();
+            return vec![self.report(attempt.number, internal_failure(FailureReason::Leaving, why))];
+        }
         let order = match command {
             command::Command::Join(control::Join { first_rank, local_ranks, world, .. }) => {
                 Order::Join { first_rank, local_ranks, world }
@@ -95,7 +159,8 @@ impl Supervisor {
                 return Vec::new();
             }
             command::Command::LoadModel(_) => {
-                return vec![self.report(attempt.number, failure("this worker serves no models".to_owned()))];
+                let refusal = internal_failure(FailureReason::Unsupported, "this worker serves no models".to_owned());
+                return vec![self.report(attempt.number, refusal)];
             }
         };
         let mut reports = Vec::new();
@@ -109,7 +174,8 @@ impl Supervisor {
         match deed {
             Deed::Start { attempt, place } => {
                 let error = self.start(attempt, place).await.err()?;
-                let (attempt, end) = self.state.rank_is_gone(failure(format!("{error:#}")))?;
+                let (attempt, end) =
+                    self.state.rank_is_gone(internal_failure(FailureReason::WorkerFailed, format!("{error:#}")))?;
                 return Some(self.report(attempt, end));
             }
             Deed::Checkpoint => self.tell(&RankCommand::Checkpoint).await,
@@ -120,7 +186,7 @@ impl Supervisor {
                 let message =
                     format!("attempt {attempt} is older than attempt {newest}, which this worker was told of");
                 tracing::warn!(message);
-                return Some(self.report(attempt, failure(message)));
+                return Some(self.report(attempt, internal_failure(FailureReason::Superseded, message)));
             }
             Deed::Tell { attempt, end } => return Some(self.report(attempt, end)),
         }
@@ -131,7 +197,11 @@ impl Supervisor {
         let Some(place) = place else {
             anyhow::bail!("the run plan of attempt {attempt} came before its join, or after its end");
         };
-        let request = request_of(self.plan.clone(), place, attempt)?;
+        let mut plan = self.plan.clone();
+        if plan.threads == 0 {
+            plan.threads = self.threads;
+        }
+        let request = request_of(plan, place, &self.job_uid, attempt)?;
         let mut process = RankProcess::start()?;
         process.send(&RankCommand::Run(Box::new(request))).await;
         self.process = Some(process);
@@ -181,7 +251,11 @@ impl Supervisor {
         loop {
             let Some(process) = &mut self.process else { std::future::pending().await };
             let Standing::Running { attempt } = self.state.greeting().standing else { std::future::pending().await };
-            match process.next().await {
+            let message = process.next().await;
+            if let Some(RankMessage::Event(event)) = &message {
+                self.log.tell(event);
+            }
+            match message {
                 Some(RankMessage::Event(event @ (RankEvent::Finished { .. } | RankEvent::Failed { .. }))) => {
                     self.state.rank_says(report_of(event));
                 }
@@ -198,19 +272,35 @@ impl Supervisor {
                         }
                         report => report,
                     };
+                    self.memory.keep(&report);
                     return self.report(attempt, report);
                 }
                 gone => {
                     let crash = match gone {
                         Some(RankMessage::Gone(status)) => report_of_crash(status),
-                        _ => failure("the rank's process was lost sight of".to_owned()),
+                        _ => internal_failure(
+                            FailureReason::RankCrashed,
+                            "the rank's process was lost sight of".to_owned(),
+                        ),
                     };
                     self.process = None;
+                    // The next one begins anew.
+                    self.log = Log::default();
                     if let Some((attempt, end)) = self.state.rank_is_gone(crash) {
+                        self.memory.keep(&end);
+                        self.termination.write(&self.termination(None));
                         return self.report(attempt, end);
                     }
                 }
             }
+        }
+    }
+
+    /// The attempt that it is at, if there is one.
+    fn running(&self) -> Option<control::Attempt> {
+        match self.state.greeting().standing {
+            Standing::Running { attempt } => Some(self.attempt(attempt)),
+            Standing::Idle => None,
         }
     }
 
@@ -221,8 +311,4 @@ impl Supervisor {
     fn report(&self, attempt: u64, report: report::Report) -> control::Report {
         control::Report { attempt: Some(self.attempt(attempt)), report: Some(report) }
     }
-}
-
-fn failure(message: String) -> report::Report {
-    report::Report::Failure(control::Failure { cause: failure::Cause::Internal.into(), message })
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitStatus;
 
 use anyhow::{Context, Result};
+use palimpsest_api::FailureReason;
 use palimpsest_coordinator::Place;
 use palimpsest_proto::control::{self, failure, finished, phase, planned, report};
 
@@ -64,9 +65,9 @@ pub(super) fn report_of(event: RankEvent) -> report::Report {
             };
             report::Report::Finished(control::Finished { outcome: outcome.into(), step })
         }
-        RankEvent::Failed { user, message } => {
+        RankEvent::Failed { user, reason, message } => {
             let cause = if user { failure::Cause::User } else { failure::Cause::Internal };
-            report::Report::Failure(control::Failure { cause: cause.into(), message })
+            report::Report::Failure(control::Failure { cause: cause.into(), message, reason })
         }
     }
 }
@@ -82,27 +83,38 @@ fn kind_of(phase: RankPhase) -> phase::Kind {
 }
 
 /// What a rank is to run.
-pub(super) fn request_of(plan: control::RunPlan, place: Place, attempt: u64) -> Result<RunRequest> {
+pub(super) fn request_of(plan: control::RunPlan, place: Place, job_uid: &str, attempt: u64) -> Result<RunRequest> {
     let folders = plan.mounts.into_iter().map(|(name, folder)| (name, PathBuf::from(folder)));
     Ok(RunRequest {
         job: serde_json::from_str(&plan.job_json).context("the run plan's job cannot be read")?,
         job_folder: PathBuf::from(plan.job_folder),
         mounts: folders.collect::<BTreeMap<_, _>>(),
+        job_uid: job_uid.to_owned(),
         attempt,
         rank: place.first_rank,
         world: place.world,
         threads: plan.threads as usize,
         device: plan.device,
+        profile_steps: plan.profile_steps,
     })
+}
+
+/// The report of a failure that is nobody's to mend.
+pub(super) fn internal_failure(reason: FailureReason, message: String) -> report::Report {
+    let cause = failure::Cause::Internal.into();
+    report::Report::Failure(control::Failure { cause, message, reason: reason.to_string() })
 }
 
 /// The report of a rank that ended without saying why.
 pub(super) fn report_of_crash(status: ExitStatus) -> report::Report {
     let message = match (status.signal(), status.code()) {
-        (Some(9), _) => "the rank was killed (signal 9), perhaps because memory ran out".to_owned(),
+        (Some(9), _) => {
+            let message = "the rank was killed (signal 9), perhaps because memory ran out".to_owned();
+            return internal_failure(FailureReason::RankKilled, message);
+        }
         (Some(signal), _) => format!("the rank crashed (signal {signal})"),
         (None, Some(code)) => format!("the rank ended without a word (exit code {code})"),
         (None, None) => "the rank ended without a word".to_owned(),
     };
-    report::Report::Failure(control::Failure { cause: failure::Cause::Internal.into(), message })
+    internal_failure(FailureReason::RankCrashed, message)
 }

@@ -40,6 +40,9 @@ pub(super) struct Source {
     /// float32 or bfloat16.
     #[arg(long, default_value = "float32")]
     precision: String,
+    /// Positions whose logits are held at once; absent: as many as a run holds.
+    #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "POSITIONS")]
+    loss_chunk: usize,
     /// Threads to compute with; default: all cores.
     #[arg(long)]
     threads: Option<usize>,
@@ -79,7 +82,7 @@ impl Source {
                 batch_of(&ids.narrow(1, 0, self.positions), &ids.narrow(1, 1, self.positions))
             }
         };
-        Ok((model, batch, ForwardOptions { compute, ..ForwardOptions::default() }))
+        Ok((model, batch, ForwardOptions { compute, loss_chunk: self.loss_chunk, ..ForwardOptions::default() }))
     }
 }
 

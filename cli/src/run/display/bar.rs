@@ -39,6 +39,7 @@ impl Bar {
             report::Report::Evaluation(evaluation) => self.say(&phrases::evaluation(evaluation)),
             report::Report::Warning(warning) => self.say(&format!("warning: {}", warning.message)),
             report::Report::Alive(_)
+            | report::Report::Leaving(_)
             | report::Report::CheckpointCommitted(_)
             | report::Report::Hello(_)
             | report::Report::Stats(_)

@@ -31,6 +31,7 @@ impl Lines {
             report::Report::Evaluation(evaluation) => Some(phrases::evaluation(evaluation)),
             report::Report::Warning(warning) => Some(format!("warning: {}", warning.message)),
             report::Report::Alive(_)
+            | report::Report::Leaving(_)
             | report::Report::CheckpointCommitted(_)
             | report::Report::Hello(_)
             | report::Report::Stats(_)

@@ -28,13 +28,22 @@ pub struct TrainingJobStatus {
     /// The fencing number: every start of the workers as a whole has one of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attempt: Option<u64>,
-    /// Restarts of the whole by failure; runPolicy.backoffLimit bounds those since the last checkpoint.
+    /// The attempt that runs, as far as is known; absent once it was counted how it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub running_attempt: Option<u64>,
+    /// Restarts of the whole by failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restarts: Option<u32>,
+    /// Failures since the newest checkpoint, or since the job was resumed; it fails when they are more than runPolicy.backoffLimit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failures_since_checkpoint: Option<u32>,
     /// Restarts by eviction, preemption, the loss of a node or a drain.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disruptions: Option<u32>,
-    /// Seconds since startTime, without those in which the job was suspended.
+    /// How many pods the job has had. The name of a pod is used once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub incarnation: Option<u64>,
+    /// Seconds in which the job was not suspended, up to its last suspension or its end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub active_seconds: Option<u64>,
     /// The newest whole checkpoint.
@@ -68,6 +77,13 @@ pub struct TrainingJobStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
     pub completion_time: Option<String>,
+}
+
+impl TrainingJobStatus {
+    /// The condition of a type, once it was said.
+    pub fn condition(&self, kind: &str) -> Option<&Condition> {
+        self.conditions.iter().find(|condition| condition.r#type == kind)
+    }
 }
 
 /// One thing that is true of the job, or not, or not known.

@@ -5,6 +5,7 @@ mod job;
 mod model;
 mod names;
 mod place;
+mod queue;
 mod schema;
 mod stage;
 mod unsupported;
@@ -12,6 +13,7 @@ mod unsupported;
 use std::fmt;
 
 pub use place::Place;
+pub use queue::{MAXIMUM_TIME_LABEL, QUEUE_LABEL};
 pub use unsupported::unsupported;
 
 use crate::training_job::TrainingJob;
@@ -36,6 +38,7 @@ impl fmt::Display for Violation {
 pub fn validate(job: &TrainingJob, place: Place) -> Vec<Violation> {
     let mut violations = Violations { place, ..Violations::default() };
     job::check_metadata(job, &mut violations);
+    queue::check(job, &mut violations);
     model::check(&job.spec, &mut violations);
     data::check(&job.spec.data, &mut violations);
     stage::check(&job.spec, &mut violations);

@@ -1,6 +1,6 @@
 //! Worlds of 1 to 8 agents with faults, each from a seed. Ranks crash, hang or stand still; agents are killed, or cut off
 //! while their ranks go on; streams break; commands and reports come late, twice or out of order; the coordinator itself
-//! is replaced by one that has nothing but the store to read. Both ends are the code that ships.
+//! is replaced by one that has nothing but the store to read, and in every other world the status. Both ends are the code that ships.
 //!
 //! `PALIMPSEST_SEEDS=100000 cargo test -p palimpsest-coordinator simulation` tries more of them.
 
@@ -30,7 +30,10 @@ fn seeds() -> u64 {
 /// Lives a world to its end, which it is told to come to after a while if it `is_stopped`; gives how that was and how
 /// often the whole was started anew, or what harm was done.
 fn live(seed: u64, guards: Guards, is_stopped: bool) -> Result<(State, u32), String> {
-    let mut world = World::new(seed, guards);
+    live_in(World::new(seed, guards), is_stopped)
+}
+
+fn live_in(mut world: World, is_stopped: bool) -> Result<(State, u32), String> {
     let turn_of_the_stop = if is_stopped { world.random.below(2000) } else { u64::MAX };
     let mut turns = 0;
     while !world.coordinator.state().is_end() {
@@ -78,6 +81,15 @@ fn every_world_whose_faults_end_comes_to_its_end_unharmed() {
         restarts += u64::from(more);
     }
     assert!(restarts > seeds(), "the faults do something: {restarts} restarts");
+}
+
+#[test]
+fn no_world_comes_to_harm_where_it_is_said_that_machines_are_taken_away() {
+    for seed in 0..seeds() {
+        let mut world = World::new(seed, Guards::default());
+        world.is_announced = true;
+        live_in(world, false).unwrap_or_else(|harm| panic!("seed {seed}: {harm}"));
+    }
 }
 
 #[test]

@@ -249,6 +249,9 @@ impl World {
             // Cut off: it counts as gone, but its ranks go on.
             4 => {
                 self.machines[index].is_cut_off = true;
+                if self.is_announced {
+                    self.observe(Observation::Leaving { agent: id.clone() });
+                }
                 self.observe(Observation::Lost { agent: id.clone() });
                 self.replace(id, true);
             }
@@ -266,6 +269,9 @@ impl World {
             // The stream breaks; what is under way on it is lost, or comes late.
             _ => {
                 self.machines[index].link = None;
+                if self.is_announced {
+                    self.observe(Observation::CutOff { agent: id.clone() });
+                }
                 self.lose_commands(|command| command.agent == id);
                 let random = &mut self.random;
                 self.reports.retain(|(_, agent, ..)| *agent != id || random.below(2) == 0);

@@ -26,9 +26,18 @@ pub(super) struct World {
     pub(super) links: u64,
     pub(super) processes: u64,
     pub(super) faults: u64,
+    /// Whether the coordinator is told that a machine will be taken away before it is, and that a stream has ended.
+    pub(super) is_announced: bool,
     agents: usize,
     /// The newest attempt that this coordinator can know of.
     known: u64,
+    /// Whether there is a status: a cluster has one, `palimpsest run` none.
+    has_status: bool,
+    /// What is written there of the crashes and the newest checkpoint, for the next coordinator to read.
+    status: (u32, Option<u64>),
+    /// Attempts that crashed since the newest checkpoint that anybody was told of, whoever coordinated them.
+    crashes: u32,
+    told_checkpoint: Option<u64>,
     /// Who was told to abort which attempt, since it attached.
     aborted: BTreeSet<(AgentId, u64)>,
     /// Whom any coordinator gave which place.
@@ -53,10 +62,15 @@ impl World {
             links: 0,
             processes: 0,
             faults: 10 + random.below(20),
+            is_announced: false,
             random,
             guards,
             agents,
             known: 0,
+            has_status: !seed.is_multiple_of(2),
+            status: (0, None),
+            crashes: 0,
+            told_checkpoint: None,
             aborted: BTreeSet::new(),
             places: Vec::new(),
             is_about_to_restart: false,
@@ -99,7 +113,9 @@ impl World {
     pub(super) fn observe(&mut self, observation: Observation) {
         let before = (self.coordinator.state().clone(), self.coordinator.attempt());
         let knew_of_success = self.coordinator.knows_of_success();
+        let crashed_before = self.coordinator.crash_of().map(|(attempt, _)| attempt);
         let commands = self.coordinator.observe(self.now, observation);
+        self.count_crashes(crashed_before);
         let attempt = self.coordinator.attempt();
         if attempt < before.1 {
             self.store.harm(format!("attempt {attempt} follows {}", before.1));
@@ -116,6 +132,24 @@ impl World {
             && attempt == before.1;
         if is_taken_over && self.aborted.iter().any(|(_, aborted)| *aborted == attempt) {
             self.store.harm(format!("attempt {attempt} was aborted, and taken over"));
+        }
+    }
+
+    /// A job that crashes again and again on its way to a checkpoint fails one day, however often its coordinator is replaced.
+    fn count_crashes(&mut self, crashed_before: Option<u64>) {
+        if self.coordinator.checkpoint() > self.told_checkpoint {
+            self.told_checkpoint = self.coordinator.checkpoint();
+            self.crashes = 0;
+        }
+        let crashed = self.coordinator.crash_of().map(|(attempt, _)| attempt);
+        self.crashes += u32::from(crashed != crashed_before);
+        let counted = self.coordinator.crashes();
+        // One attempt may crash twice, where an agent that was taken for gone came back with its ranks.
+        if self.has_status && counted < self.crashes {
+            self.store.harm(format!("{counted} crashes are counted, and there were {}", self.crashes));
+        }
+        if self.has_status {
+            self.status = (counted, self.coordinator.checkpoint());
         }
     }
 
@@ -206,7 +240,13 @@ impl World {
         self.is_about_to_restart = false;
         let known = self.store.newest_attempt();
         let last_attempt = if self.guards.stands(Guard::AttemptFromStore) { known } else { 0 };
-        self.coordinator = Coordinator::guarded(mk_config(self.agents, last_attempt), self.now, self.guards);
+        let (crashes, checkpoint) = self.status;
+        let config = Config {
+            crashes: if self.guards.stands(Guard::CrashesReadBack) { crashes } else { 0 },
+            checkpoint,
+            ..mk_config(self.agents, last_attempt)
+        };
+        self.coordinator = Coordinator::guarded(config, self.now, self.guards);
         self.known = known;
         self.aborted.clear();
         self.reports.clear();
@@ -227,6 +267,10 @@ fn mk_config(agents: usize, last_attempt: u64) -> Config {
     Config {
         agents,
         last_attempt,
+        checkpoint: None,
+        crashes: 0,
+        crashed: None,
+        under_way: None,
         backoff_limit: 1000,
         start_timeout: Duration::from_secs(1_000_000),
         active_deadline: None,

@@ -5,6 +5,7 @@
 
 mod chunks;
 mod decompress;
+mod in_order;
 mod json;
 mod parquet;
 mod records;
@@ -15,6 +16,7 @@ use palimpsest_api::{Dataset, DatasetFormat, Fields};
 use palimpsest_store::{Location, Mounts, list};
 
 pub(crate) use self::chunks::{Chunk, Chunks};
+pub(crate) use self::in_order::in_order;
 pub(crate) use self::records::{Record, records};
 use crate::error::{Error, Place, Result, Unit};
 

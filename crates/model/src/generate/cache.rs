@@ -3,7 +3,7 @@
 use tch::{Kind, Tensor, no_grad};
 
 use crate::Result;
-use crate::attention::{Heads, repeat, turn};
+use crate::attention::turn;
 use crate::decoder::Decoder;
 use crate::forward::Turns;
 use crate::layer::mlp;
@@ -57,7 +57,7 @@ impl<'a> Cache<'a> {
     }
 
     fn layer(&self, x: &Tensor, weights: &LayerWeights, index: usize, turns: &Turns) -> Result<Tensor> {
-        let heads = Heads::of(&self.decoder.config);
+        let heads = self.decoder.config.heads();
         let epsilon = self.decoder.config.rms_norm_eps;
         let count = x.size2()?.0;
         let (normed, _) = rms_norm(x, &weights.input_norm, epsilon)?;
@@ -109,4 +109,14 @@ impl<'a> Cache<'a> {
         self.room = room;
         Ok(())
     }
+}
+
+/// Each head `group` times in a row: [count, heads, length, width] to [count, heads * group, length, width].
+fn repeat(heads: &Tensor, group: i64) -> Result<Tensor> {
+    if group == 1 {
+        return Ok(heads.shallow_clone());
+    }
+    let (count, keys, length, width) = heads.size4()?;
+    let expanded = heads.f_unsqueeze(2)?.f_expand([count, keys, group, length, width], false)?;
+    Ok(expanded.f_reshape([count, keys * group, length, width])?)
 }

@@ -39,28 +39,20 @@ pub(super) fn rms_norm_backward(
     })
 }
 
-pub(super) fn rotate(source: &Tensor, target: &Tensor, offset: i64, group: i64, by: Option<&Rotation>) -> Result<()> {
+pub(super) fn rotate(source: &Tensor, target: &Tensor, offset: i64, rotation: &Rotation) -> Result<()> {
     no_grad(|| {
-        let (batch, positions, all_heads, width) = source.size4()?;
-        let heads = all_heads / group;
-        let mut value = wide(source);
-        if group > 1 {
-            value =
-                value.reshape([batch, positions, heads, group, width]).sum_dim_intlist([3i64].as_slice(), false, None);
-        }
-        if let Some(rotation) = by {
-            let angles = |table: &Tensor| {
-                table.index_select(0, &rotation.positions.reshape([-1])).view([batch, positions, 1, width / 2])
-            };
-            let (cosine, sine) = (angles(rotation.cosine), angles(rotation.sine));
-            let sine = if rotation.inverse { -sine } else { sine };
-            let halves = value.chunk(2, -1);
-            let first = &halves[0] * &cosine - &halves[1] * &sine;
-            let second = &halves[1] * &cosine + &halves[0] * &sine;
-            value = Tensor::cat(&[first, second], -1);
-        }
-        let value = value.to_kind(target.kind()).reshape([batch * positions, heads * width]);
-        target.narrow(1, offset, heads * width).copy_(&value);
+        let (batch, positions, heads, width) = source.size4()?;
+        let angles = |table: &Tensor| {
+            table.index_select(0, &rotation.positions.reshape([-1])).view([batch, positions, 1, width / 2])
+        };
+        let (cosine, sine) = (angles(rotation.cosine), angles(rotation.sine));
+        let sine = if rotation.inverse { -sine } else { sine };
+        let halves = wide(source).chunk(2, -1);
+        let first = &halves[0] * &cosine - &halves[1] * &sine;
+        let second = &halves[1] * &cosine + &halves[0] * &sine;
+        let turned = Tensor::cat(&[first, second], -1).to_kind(target.kind());
+        let turned = turned.reshape([batch * positions, heads * width]);
+        target.narrow(1, offset, heads * width).copy_(&turned);
         Ok(())
     })
 }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use palimpsest_api::FailureReason;
 use palimpsest_store::{Error as StoreError, Fence, sha256_file};
 
 use super::{Checkpoint, MANIFEST, Manifest, STATE};
@@ -30,12 +31,28 @@ pub(crate) fn newest(root: &Path, step: Option<u64>, mut warn: impl FnMut(String
     }
     match damaged {
         None => Ok(None),
-        Some((folder, why)) => Err(Error::User(format!(
-            "{} is damaged ({why}), and there is no whole checkpoint before it; restore one, or remove {} to begin anew",
-            folder.display(),
-            root.display()
-        ))),
+        Some((folder, why)) => {
+            let message = format!(
+                "{} is damaged ({why}), and there is no whole checkpoint before it; restore one, or remove {} to begin anew",
+                folder.display(),
+                root.display()
+            );
+            Err(Error::refused(FailureReason::CheckpointDamaged, message))
+        }
     }
+}
+
+/// Refuses the checkpoints of a job that differs from the one of the digest `job`, before anything is claimed there. Which of
+/// them are whole is another question.
+pub(crate) fn check_job(root: &Path, job: &str) -> Result<()> {
+    for (_, folder) in committed(root)? {
+        let Ok(manifest) = from_json::<Manifest>(&folder.join(MANIFEST)) else { continue };
+        if manifest.job != job {
+            let message = format!("{} is of another job; choose another checkpoint.uri", folder.display());
+            return Err(Error::refused(FailureReason::CheckpointConflict, message));
+        }
+    }
+    Ok(())
 }
 
 fn read(folder: &Path) -> Result<Checkpoint, String> {

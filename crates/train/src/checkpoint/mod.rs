@@ -19,7 +19,7 @@ use palimpsest_model::Decoder;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
-pub(crate) use self::folders::newest;
+pub(crate) use self::folders::{check_job, newest};
 pub(crate) use self::snapshot::digests;
 pub(crate) use self::writer::{Identity, TokenizerFiles, Writer};
 use crate::dataset_loss::DatasetLosses;

@@ -1,5 +1,9 @@
 //! Learns vocabularies: a new one, or the pieces that extend another.
 
+mod characters;
+mod counts;
+mod pairs;
+mod sequences;
 mod trainer;
 mod words;
 
@@ -10,10 +14,13 @@ use crate::hash::FastMap;
 use crate::sentencepiece::proto::{Kind, ModelProto, NormalizerSpec, PieceProto, TrainerSpec, model_type};
 use crate::sentencepiece::{Processor, SPACE};
 use crate::tokenizer::{Engine, Tokenizer};
+use characters::CharacterTable;
 use prost::Message;
+use sequences::Words;
 use serde_json::{Map, Value, json};
-use trainer::{SymbolInfo, Trainer, Word};
-use words::WordCounts;
+use trainer::{SymbolInfo, Trainer};
+
+pub use counts::{CountedWords, WordCounter, WordCounts};
 
 /// SentencePiece's own limit.
 const LONGEST_PIECE: usize = 16;
@@ -34,6 +41,17 @@ pub struct LearnOptions {
 impl Default for LearnOptions {
     fn default() -> Self {
         Self { character_coverage: 0.9995, longest_piece: LONGEST_PIECE }
+    }
+}
+
+impl LearnOptions {
+    fn check(&self) -> Result<()> {
+        if !(0.5..=1.0).contains(&self.character_coverage) || self.longest_piece == 0 {
+            return Err(Error::Option(
+                "character coverage must be between 0.5 and 1, and pieces of a character or more".into(),
+            ));
+        }
+        Ok(())
     }
 }
 
@@ -64,17 +82,35 @@ pub fn learn<E: Into<TextError>>(
     options: &LearnOptions,
     go_on: &mut dyn FnMut() -> bool,
 ) -> Result<Tokenizer> {
-    if !(0.5..=1.0).contains(&options.character_coverage) || options.longest_piece == 0 {
-        return Err(Error::Option(
-            "character coverage must be between 0.5 and 1, and pieces of a character or more".into(),
-        ));
-    }
+    options.check()?;
+    let counts = count_all(texts, &WordCounter::new(options), go_on)?;
+    learn_from_words(counts, vocabulary_size, options, 1, go_on)
+}
+
+fn count_all<E: Into<TextError>>(
+    texts: impl Iterator<Item = Result<String, E>>,
+    counter: &WordCounter,
+    go_on: &mut dyn FnMut() -> bool,
+) -> Result<WordCounts> {
     let mut counts = WordCounts::default();
     for text in texts {
         let text = text.map_err(|error| Error::Texts(error.into()))?;
         ask(go_on)?;
-        counts.add(&text, true, options.longest_piece);
+        counts.add(&counter.count([text]));
     }
+    Ok(counts)
+}
+
+/// Learns a new vocabulary as [`learn`] does, from words that [`WordCounter::new`] has counted, on so many threads, whose
+/// number makes no difference. `go_on` is asked at each piece.
+pub fn learn_from_words(
+    counts: WordCounts,
+    vocabulary_size: usize,
+    options: &LearnOptions,
+    threads: usize,
+    go_on: &mut dyn FnMut() -> bool,
+) -> Result<Tokenizer> {
+    options.check()?;
     let alphabet = covering(&counts.characters(), options.character_coverage);
     if alphabet.is_empty() {
         return Err(Error::NoText);
@@ -90,7 +126,7 @@ pub fn learn<E: Into<TextError>>(
             ),
         });
     }
-    let merged = learn_merges(counts, &alphabet, vocabulary_size - fixed, options.longest_piece, go_on)?;
+    let merged = learn_merges(counts, &alphabet, vocabulary_size - fixed, options.longest_piece, threads, go_on)?;
     if merged.len() < vocabulary_size - fixed {
         let found = merged.len() + alphabet.len();
         return Err(Error::NotEnoughPieces { asked: vocabulary_size, most: fixed + merged.len(), found });
@@ -121,21 +157,28 @@ fn learn_merges(
     alphabet: &[char],
     most: usize,
     longest: usize,
+    threads: usize,
     go_on: &mut dyn FnMut() -> bool,
 ) -> Result<Vec<Box<str>>> {
-    let ids: FastMap<char, u32> = alphabet.iter().enumerate().map(|(id, character)| (*character, id as u32)).collect();
+    let mut ids: CharacterTable<Option<u32>> = CharacterTable::default();
+    for (id, character) in (0..).zip(alphabet) {
+        *ids.get_mut(*character) = Some(id);
+    }
     let symbols =
         alphabet.iter().map(|character| SymbolInfo { text: character.to_string().into(), known: true }).collect();
-    // What the alphabet lacks ends a word, for no piece can hold it.
-    let words = counts.sorted().into_iter().flat_map(|(text, count)| {
-        let symbols: Vec<Option<u32>> = text.chars().map(|character| ids.get(&character).copied()).collect();
-        let parts = symbols.split(Option::is_none).filter(|part| part.len() > 1);
-        let words: Vec<Word> =
-            parts.map(|part| Word { symbols: part.iter().flatten().copied().collect(), count }).collect();
-        words
-    });
-    let words = words.collect();
-    let trainer = Trainer::new(symbols, words, |text: &str| text.chars().count() <= longest);
+    let mut words = Words::default();
+    let mut spelled = Vec::new();
+    // The order of the words makes no difference, since all their symbols are there already.
+    for (text, count) in counts.each() {
+        spelled.clear();
+        spelled.extend(text.chars().map(|character| ids.get(character)));
+        // What the alphabet lacks ends a word, for no piece can hold it.
+        for part in spelled.split(Option::is_none).filter(|part| part.len() > 1) {
+            words.push(part.iter().flatten().copied(), count);
+        }
+    }
+    drop(counts);
+    let trainer = Trainer::new(symbols, words, threads, |text: &str| text.chars().count() <= longest);
     pieces(trainer, most, go_on)
 }
 
@@ -229,20 +272,21 @@ pub fn learn_pieces<E: Into<TextError>>(
     options: &PieceOptions,
     go_on: &mut dyn FnMut() -> bool,
 ) -> Result<Vec<Piece>> {
+    let counts = count_all(texts, &WordCounter::extending(base)?, go_on)?;
+    learn_pieces_from_words(base, counts, count, options, 1, go_on)
+}
+
+/// Learns pieces as [`learn_pieces`] does, from words that [`WordCounter::extending`] has counted, on so many threads,
+/// whose number makes no difference. `go_on` is asked at each piece.
+pub fn learn_pieces_from_words(
+    base: &Tokenizer,
+    counts: WordCounts,
+    count: usize,
+    options: &PieceOptions,
+    threads: usize,
+    go_on: &mut dyn FnMut() -> bool,
+) -> Result<Vec<Piece>> {
     let processor = crate::extend::extensible(base)?;
-    let prefix = processor.normalizer.add_dummy_prefix && !processor.normalizer.whitespace_is_suffix;
-    let mut counts = WordCounts::default();
-    let mut normalized = String::new();
-    for text in texts {
-        let text = text.map_err(|error| Error::Texts(error.into()))?;
-        ask(go_on)?;
-        if processor.normalizer.is_identity() {
-            counts.add(&text, prefix, usize::MAX);
-        } else {
-            processor.normalizer.normalize(&text, None, &mut normalized, None);
-            counts.add(&normalized, false, usize::MAX);
-        }
-    }
     let characters = counts.characters();
     if characters.is_empty() {
         return Err(Error::NoText);
@@ -257,7 +301,7 @@ pub fn learn_pieces<E: Into<TextError>>(
             && processor.pieces.id(text).is_none()
     };
     let (symbols, words) = encode_words(processor, counts);
-    let trainer = Trainer::new(symbols, words, allowed);
+    let trainer = Trainer::new(symbols, words, threads, allowed);
     let pieces: Vec<Piece> = pieces(trainer, count, go_on)?.into_iter().map(Piece::from).collect();
     if pieces.len() < count {
         let size = base.vocabulary_size();
@@ -277,12 +321,13 @@ fn ascii_share(characters: &[(char, u64)]) -> f64 {
 }
 
 /// The words as the base encodes them; its unknown characters are symbols that are not known.
-fn encode_words(base: &Processor, counts: WordCounts) -> (Vec<SymbolInfo>, Vec<Word>) {
+fn encode_words(base: &Processor, counts: WordCounts) -> (Vec<SymbolInfo>, Words) {
     let mut symbols = Vec::new();
     let mut ids: FastMap<Box<str>, u32> = FastMap::default();
-    let mut words = Vec::new();
+    let mut words = Words::default();
+    let mut word = Vec::new();
     for (text, count) in counts.sorted() {
-        let mut word = Vec::new();
+        word.clear();
         base.segment_piece(&text, &mut |part, known| {
             let id = *ids.entry(part.into()).or_insert_with(|| {
                 symbols.push(SymbolInfo { text: part.into(), known });
@@ -290,7 +335,7 @@ fn encode_words(base: &Processor, counts: WordCounts) -> (Vec<SymbolInfo>, Vec<W
             });
             word.push(id);
         });
-        words.push(Word { symbols: word, count });
+        words.push(word.iter().copied(), count);
     }
     (symbols, words)
 }

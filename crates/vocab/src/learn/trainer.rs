@@ -3,19 +3,11 @@
 //! In an extension a character that the vocabulary lacks costs one id a byte, so that giving it a piece saves the others;
 //! it competes with the pairs, and pairs with it come into question only then.
 
+use super::pairs::{LEAST_OCCURRENCES, Pairs, note};
+use super::sequences::Words;
 use crate::hash::{FastMap, FastSet};
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
-
-/// The least occurrences of a pair that is worth a piece.
-const LEAST_OCCURRENCES: u64 = 2;
-
-/// A word: its symbols and how often it occurs.
-#[derive(Clone, Debug)]
-pub(crate) struct Word {
-    pub(crate) symbols: Vec<u32>,
-    pub(crate) count: u64,
-}
 
 /// What is known of a symbol.
 #[derive(Clone, Debug)]
@@ -30,18 +22,12 @@ pub(crate) struct SymbolInfo {
 pub(crate) struct Trainer<A> {
     symbols: Vec<SymbolInfo>,
     texts: FastSet<Box<str>>,
-    words: Vec<Word>,
-    pairs: FastMap<(u32, u32), Pair>,
+    words: Words,
+    pairs: Pairs,
     /// The words that hold a character that is not known yet.
     holders: FastMap<u32, Vec<u32>>,
     queue: BinaryHeap<Candidate>,
     allowed: A,
-}
-
-#[derive(Debug, Default)]
-struct Pair {
-    count: u64,
-    words: Vec<u32>,
 }
 
 /// Something that could become a piece. The order is SentencePiece's: what saves most, then the shortest, then by text.
@@ -72,33 +58,23 @@ impl PartialOrd for Candidate {
 }
 
 impl<A: Fn(&str) -> bool> Trainer<A> {
-    /// A learner of pieces that `allowed` lets through, from words of these symbols.
-    pub(crate) fn new(symbols: Vec<SymbolInfo>, words: Vec<Word>, allowed: A) -> Self {
+    /// A learner of pieces that `allowed` lets through, from words of these symbols. It counts their pairs on so many
+    /// threads, whose number makes no difference.
+    pub(crate) fn new(symbols: Vec<SymbolInfo>, words: Words, threads: usize, allowed: A) -> Self {
         let texts = symbols.iter().filter(|symbol| symbol.known).map(|symbol| symbol.text.clone()).collect();
-        let mut trainer = Self {
-            symbols,
-            texts,
-            words,
-            pairs: FastMap::default(),
-            holders: FastMap::default(),
-            queue: BinaryHeap::new(),
-            allowed,
-        };
-        trainer.count();
+        let pairs = Pairs::count(&words, threads);
+        let mut trainer =
+            Self { symbols, texts, words, pairs, holders: FastMap::default(), queue: BinaryHeap::new(), allowed };
+        trainer.offer_all();
         trainer
     }
 
-    fn count(&mut self) {
+    fn offer_all(&mut self) {
         let mut characters: FastMap<u32, u64> = FastMap::default();
-        for (index, word) in self.words.iter().enumerate() {
-            for symbol in word.symbols.iter().filter(|symbol| !self.symbols[**symbol as usize].known) {
-                *characters.entry(*symbol).or_default() += word.count;
-                note(self.holders.entry(*symbol).or_default(), index as u32);
-            }
-            for pair in word.symbols.windows(2) {
-                let entry = self.pairs.entry((pair[0], pair[1])).or_default();
-                entry.count += word.count;
-                note(&mut entry.words, index as u32);
+        for (index, symbols, count) in self.words.each() {
+            for symbol in symbols.iter().filter(|symbol| !self.symbols[**symbol as usize].known) {
+                *characters.entry(*symbol).or_default() += count;
+                note(self.holders.entry(*symbol).or_default(), index);
             }
         }
         for (symbol, count) in characters {
@@ -113,7 +89,7 @@ impl<A: Fn(&str) -> bool> Trainer<A> {
                 });
             }
         }
-        let pairs: Vec<_> = self.pairs.keys().copied().collect();
+        let pairs: Vec<_> = self.pairs.keys().collect();
         for (left, right) in pairs {
             self.offer(left, right);
         }
@@ -122,15 +98,15 @@ impl<A: Fn(&str) -> bool> Trainer<A> {
     /// Puts a pair into the queue, if it may become a piece.
     fn offer(&mut self, left: u32, right: u32) {
         let (one, other) = (&self.symbols[left as usize], &self.symbols[right as usize]);
-        let Some(pair) = self.pairs.get(&(left, right)) else { return };
-        if pair.count < LEAST_OCCURRENCES || !one.known || !other.known {
+        let count = self.pairs.count_of((left, right));
+        if count < LEAST_OCCURRENCES || !one.known || !other.known {
             return;
         }
         let text = format!("{}{}", one.text, other.text);
         if (self.allowed)(&text) {
             let length = Reverse(text.chars().count() as u32);
             let text = Reverse(text.into_boxed_str());
-            self.queue.push(Candidate { gain: pair.count, length, text, what: What::Pair(left, right) });
+            self.queue.push(Candidate { gain: count, length, text, what: What::Pair(left, right) });
         }
     }
 
@@ -146,7 +122,7 @@ impl<A: Fn(&str) -> bool> Trainer<A> {
                     return Some(text);
                 }
                 What::Pair(left, right) => {
-                    let count = self.pairs.get(&(left, right)).map_or(0, |pair| pair.count);
+                    let count = self.pairs.count_of((left, right));
                     if count != candidate.gain {
                         // Out of date: a pair whose count rose was put into the queue again, one whose count fell was not.
                         if count < candidate.gain {
@@ -158,7 +134,7 @@ impl<A: Fn(&str) -> bool> Trainer<A> {
                         self.merge(left, right, text.clone());
                         return Some(text);
                     }
-                    self.pairs.remove(&(left, right));
+                    self.pairs.remove((left, right));
                 }
             }
         }
@@ -169,7 +145,8 @@ impl<A: Fn(&str) -> bool> Trainer<A> {
     fn offer_neighbours(&mut self, symbol: u32) {
         let mut neighbours = Vec::new();
         for word in self.holders.remove(&symbol).unwrap_or_default() {
-            let pairs = self.words[word as usize].symbols.windows(2).filter(|pair| pair.contains(&symbol));
+            let symbols = self.words.symbols_of(word);
+            let pairs = symbols.windows(2).filter(|pair| pair.contains(&symbol));
             neighbours.extend(pairs.map(|pair| (pair[0], pair[1])));
         }
         neighbours.sort_unstable();
@@ -182,10 +159,10 @@ impl<A: Fn(&str) -> bool> Trainer<A> {
     fn merge(&mut self, left: u32, right: u32, text: Box<str>) {
         let merged = self.symbols.len() as u32;
         self.symbols.push(SymbolInfo { text, known: true });
-        let words = self.pairs.remove(&(left, right)).unwrap_or_default().words;
+        let words = self.pairs.remove((left, right));
         let mut risen = Vec::new();
         for index in words {
-            let Word { symbols, count } = &mut self.words[index as usize];
+            let (symbols, count) = self.words.get_mut(index);
             let mut kept = 0;
             let mut position = 0;
             while position < symbols.len() {
@@ -197,48 +174,24 @@ impl<A: Fn(&str) -> bool> Trainer<A> {
                     continue;
                 }
                 if let Some(before) = kept.checked_sub(1).map(|before| symbols[before]) {
-                    fall(&mut self.pairs, (before, left), *count);
-                    rise(&mut self.pairs, (before, merged), *count, index, &mut risen);
+                    self.pairs.fall((before, left), count);
+                    self.pairs.rise((before, merged), count, index, &mut risen);
                 }
                 symbols[kept] = merged;
                 kept += 1;
                 position += 2;
                 if let Some(after) = symbols.get(position).copied() {
-                    fall(&mut self.pairs, (right, after), *count);
+                    self.pairs.fall((right, after), count);
                     // Where the same pair follows at once, the next turn counts (merged, merged).
-                    rise(&mut self.pairs, (merged, after), *count, index, &mut risen);
+                    self.pairs.rise((merged, after), count, index, &mut risen);
                 }
             }
-            symbols.truncate(kept);
+            self.words.truncate(index, kept);
         }
         risen.sort_unstable();
         risen.dedup();
         for (left, right) in risen {
             self.offer(left, right);
-        }
-    }
-}
-
-fn note(words: &mut Vec<u32>, word: u32) {
-    if words.last() != Some(&word) {
-        words.push(word);
-    }
-}
-
-fn rise(pairs: &mut FastMap<(u32, u32), Pair>, key: (u32, u32), count: u64, word: u32, risen: &mut Vec<(u32, u32)>) {
-    let pair = pairs.entry(key).or_default();
-    pair.count += count;
-    note(&mut pair.words, word);
-    if risen.last() != Some(&key) {
-        risen.push(key);
-    }
-}
-
-fn fall(pairs: &mut FastMap<(u32, u32), Pair>, key: (u32, u32), count: u64) {
-    if let Some(pair) = pairs.get_mut(&key) {
-        pair.count = pair.count.saturating_sub(count);
-        if pair.count == 0 {
-            pairs.remove(&key);
         }
     }
 }

@@ -1,85 +1,31 @@
-//! Cuts text into the stretches that pieces are learned from, and counts them.
+//! Cuts text into the stretches that pieces are learned from.
 
-use crate::hash::FastMap;
+use std::ops::Range;
+use std::sync::LazyLock;
+
 use unicode_script::{Script, UnicodeScript};
 
-const SPACE: char = '\u{2581}';
+pub(super) const SPACE: char = '\u{2581}';
 /// A longer stretch is cut: no piece is nearly so long, and the learner goes over whole stretches.
 const LONGEST_STRETCH: usize = 128;
-/// Beyond so many bytes of distinct stretches the rarest are forgotten.
-const MOST_BYTES: usize = 1 << 29;
-const BYTES_PER_STRETCH: usize = 48;
 
-/// How often each stretch and each character of a corpus occurs.
-#[derive(Debug, Default)]
-pub(crate) struct WordCounts {
-    counts: FastMap<Box<str>, u64>,
-    bytes: usize,
-    forgotten: u64,
-    characters: FastMap<char, u64>,
-}
-
-impl WordCounts {
-    /// Counts a text, whose spaces are marked when `prefix` says that one stands before it.
-    pub(crate) fn add(&mut self, text: &str, prefix: bool, most_spaces: usize) {
-        let mut stretch = Stretch { text: String::with_capacity(64), length: 0, previous: Class::Edge };
-        let first = prefix.then_some(SPACE);
-        for character in first.into_iter().chain(text.chars()) {
-            let character = if character == ' ' { SPACE } else { character };
-            let class = Class::of(character);
-            if !stretch.joins(class, most_spaces) {
-                self.count(&mut stretch);
+/// Gives each stretch of a text, in order. A space counts as its mark.
+pub(super) fn each_stretch(text: &str, most_spaces: usize, mut visit: impl FnMut(Range<usize>)) {
+    let mut stretch = Stretch { start: 0, length: 0, previous: Class::Edge };
+    for (at, character) in text.char_indices() {
+        let class = Class::of(character);
+        if !stretch.joins(class, most_spaces) {
+            if stretch.length > 0 {
+                visit(stretch.start..at);
             }
-            if class == Class::Edge {
-                stretch.previous = Class::Edge;
-                continue;
-            }
-            *self.characters.entry(character).or_default() += 1;
-            stretch.push(character, class);
+            stretch = Stretch { start: at, length: 0, previous: Class::Edge };
         }
-        self.count(&mut stretch);
-    }
-
-    fn count(&mut self, stretch: &mut Stretch) {
-        if !stretch.text.is_empty() {
-            match self.counts.get_mut(stretch.text.as_str()) {
-                Some(count) => *count += 1,
-                None => {
-                    self.bytes += stretch.text.len() + BYTES_PER_STRETCH;
-                    self.counts.insert(stretch.text.as_str().into(), 1);
-                    if self.bytes > MOST_BYTES {
-                        self.forget();
-                    }
-                }
-            }
-        }
-        stretch.text.clear();
-        stretch.length = 0;
-        stretch.previous = Class::Edge;
-    }
-
-    /// Forgets the stretches that occurred least often until half of the room is free.
-    fn forget(&mut self) {
-        while self.bytes > MOST_BYTES / 2 {
-            self.forgotten += 1;
-            let least = self.forgotten;
-            self.counts.retain(|_, count| *count > least);
-            self.bytes = self.counts.keys().map(|text| text.len() + BYTES_PER_STRETCH).sum();
+        if class != Class::Edge {
+            stretch.push(class);
         }
     }
-
-    /// The stretches and their counts, the most frequent first, equals in order of their text.
-    pub(crate) fn sorted(self) -> Vec<(Box<str>, u64)> {
-        let mut words: Vec<_> = self.counts.into_iter().collect();
-        words.sort_unstable_by(|one, other| other.1.cmp(&one.1).then_with(|| one.0.cmp(&other.0)));
-        words
-    }
-
-    /// The characters and their counts, the most frequent first, equals in order.
-    pub(crate) fn characters(&self) -> Vec<(char, u64)> {
-        let mut characters: Vec<_> = self.characters.iter().map(|(character, count)| (*character, *count)).collect();
-        characters.sort_unstable_by(|one, other| other.1.cmp(&one.1).then(one.0.cmp(&other.0)));
-        characters
+    if stretch.length > 0 {
+        visit(stretch.start..text.len());
     }
 }
 
@@ -99,10 +45,21 @@ enum Class {
     Of(Script),
 }
 
+/// The classes of U+0000 to U+FFFF.
+static CLASSES: LazyLock<Vec<Class>> = LazyLock::new(|| {
+    let class = |number: u32| char::from_u32(number).map_or(Class::Edge, Class::find);
+    (0..1 << 16).map(class).collect()
+});
+
 impl Class {
+    #[inline]
     fn of(character: char) -> Self {
+        CLASSES.get(character as usize).copied().unwrap_or_else(|| Self::find(character))
+    }
+
+    fn find(character: char) -> Self {
         match character {
-            SPACE => Self::Space,
+            SPACE | ' ' => Self::Space,
             '0'..='9' | '\u{FF10}'..='\u{FF19}' => Self::Digit,
             '\u{30FC}' => Self::Of(Script::Han),
             _ if character.is_control() => Self::Edge,
@@ -116,7 +73,8 @@ impl Class {
 }
 
 struct Stretch {
-    text: String,
+    start: usize,
+    /// In characters.
     length: usize,
     previous: Class,
 }
@@ -135,8 +93,7 @@ impl Stretch {
         }
     }
 
-    fn push(&mut self, character: char, class: Class) {
-        self.text.push(character);
+    fn push(&mut self, class: Class) {
         self.length += 1;
         if class != Class::Inherited || !matches!(self.previous, Class::Of(_)) {
             self.previous = class;
@@ -146,22 +103,20 @@ impl Stretch {
 
 #[cfg(test)]
 mod tests {
-    use super::WordCounts;
-
-    fn stretches(text: &str, prefix: bool) -> Vec<String> {
-        let mut counts = WordCounts::default();
-        counts.add(text, prefix, usize::MAX);
-        let mut words: Vec<String> = counts.sorted().into_iter().map(|(text, _)| text.into()).collect();
-        words.sort();
-        words
-    }
+    use super::each_stretch;
 
     #[test]
     fn cuts_where_no_piece_can_span() {
-        assert_eq!(stretches("a cat, 2 dogs", true), [",", "2", "▁", "▁a", "▁cat", "▁dogs"]);
-        assert_eq!(stretches("中国abc，かな", false), ["abc", "かな", "中国", "，"]);
-        assert_eq!(stretches("line\nline\tend", true), ["end", "line", "▁line"]);
-        assert_eq!(stretches("x   y", false), ["x", "▁▁▁y"]);
-        assert_eq!(stretches("e\u{301}a中\u{301}", false), ["e\u{301}a", "中\u{301}"]);
+        let stretches = |text: &str| {
+            let mut stretches = Vec::new();
+            each_stretch(text, usize::MAX, |range| stretches.push(text[range].to_owned()));
+            stretches
+        };
+        assert_eq!(stretches(" a cat, 2 dogs"), [" a", " cat", ",", " ", "2", " dogs"]);
+        assert_eq!(stretches("中国abc，かな"), ["中国", "abc", "，", "かな"]);
+        assert_eq!(stretches("\nline\n\nline\tend\r"), ["line", "line", "end"]);
+        assert_eq!(stretches("x  \u{2581}y"), ["x", "  \u{2581}y"]);
+        assert_eq!(stretches("e\u{301}a中\u{301}"), ["e\u{301}a", "中\u{301}"]);
+        assert_eq!(stretches(&"𠀀".repeat(130)), ["𠀀".repeat(128), "𠀀".repeat(2)]);
     }
 }

@@ -1,0 +1,190 @@
+//! The API server refuses, breaks off, lags and is restarted: what a job comes to is the same each time.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use palimpsest_tests::{Call, Fate, Proxy, RETRY_AFTER, Script, World, condition};
+use serde_json::json;
+
+/// A pod that is restarted keeps its name, and so its lease.
+const NAME: (&str, &str) = ("POD_NAME", "palimpsest-operator-0");
+
+/// Far more calls than a job's life takes.
+const MOST_CALLS: usize = 60;
+
+/// The job that a call is about.
+fn job_of(call: &Call) -> Option<String> {
+    let label = "palimpsest.dev%2Fjob%3D";
+    if let Some((_, rest)) = call.query.split_once(label) {
+        return Some(rest.split('&').next()?.to_owned());
+    }
+    let object = call.object()?;
+    let resource = call.resource();
+    match resource.as_str() {
+        "pods" => Some(object.rsplitn(3, '-').nth(2)?.to_owned()),
+        "configmaps" => Some(object.strip_suffix("-palimpsest")?.to_owned()),
+        _ if resource.starts_with("trainingjobs") || resource == "events" => Some(object),
+        _ => None,
+    }
+}
+
+/// Lives the life of a job, from its beginning until it is deleted and gone.
+async fn live(world: &World, job: &str) {
+    world.submit(job, Script::eventful(), json!({"output": {"uri": format!("pvc://models/{job}")}})).await;
+    let mut is_deleted = false;
+    let began = Instant::now();
+    while let Some(seen) = world.job(job).await {
+        if condition(&seen, "Succeeded")["status"] == "True" && !is_deleted {
+            world.delete(job).await;
+            is_deleted = true;
+        }
+        assert!(began.elapsed() < Duration::from_secs(150), "{job}: {:#}\n{:#?}", seen["status"], world.folder(job));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    world.folder(job).check_eventful(job);
+}
+
+/// Every call, or where the environment does not ask for that, some.
+fn step() -> usize {
+    if std::env::var_os("PALIMPSEST_ALL_CRASHES").is_some() { 1 } else { 4 }
+}
+
+/// Has the `k`-th call about a job meet a fate, for every k: each of a job of its own.
+async fn check_every(word: &'static str, fate: Fate) {
+    const MOST_FAULTS: usize = 24;
+    let world = World::new().await;
+    let mut counts: HashMap<String, usize> = HashMap::new();
+    let proxy = Proxy::start(world.client_as_operator().await, move |call| {
+        let Some(job) = job_of(call) else { return Fate::Answered };
+        let wanted = job.rsplit('-').next().and_then(|number| number.parse::<usize>().ok());
+        let count = counts.entry(job).or_insert(0);
+        *count += 1;
+        if Some(*count) == wanted { fate } else { Fate::Answered }
+    })
+    .await;
+    let _operator = world.operator_behind(&proxy, &[NAME]);
+    let jobs: Vec<String> = (1..=MOST_FAULTS).step_by(step()).map(|k| format!("{word}-{k}")).collect();
+    join_all(jobs.iter().map(|job| live(&world, job))).await;
+
+    let calls = proxy.calls();
+    let mut met = 0;
+    for job in &jobs {
+        let of_job: Vec<_> = calls.iter().filter(|(call, _)| job_of(call).as_ref() == Some(job)).collect();
+        assert!(of_job.len() <= MOST_CALLS, "{job}: {} calls", of_job.len());
+        let Some(at) = of_job.iter().position(|(_, met)| *met == fate) else { continue };
+        met += 1;
+        let (call, _) = of_job[at];
+        let is_same = |other: &&&(Call, Fate)| (&other.0.method, &other.0.path) == (&call.method, &call.path);
+        // After another failure, news of the job may be a reason to visit it before its time; here the client itself has to wait.
+        if fate == Fate::Refused(429)
+            && let Some((again, _)) = of_job[at + 1..].iter().find(is_same)
+        {
+            let after = again.at - call.at;
+            assert!(after >= RETRY_AFTER, "{job}: {} {} is tried again after {after:?}", call.method, call.path);
+        }
+    }
+    assert!(met * 2 > jobs.len(), "{met} faults of {}", jobs.len());
+    println!("{word}: {met} faults, {} calls", calls.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conflict_at_any_call_changes_nothing() {
+    check_every("conflict", Fate::Refused(409)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn being_asked_to_wait_at_any_call_changes_nothing() {
+    check_every("busy", Fate::Refused(429)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_internal_error_at_any_call_changes_nothing() {
+    check_every("error", Fate::Refused(500)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_is_lost_changes_nothing() {
+    check_every("lost", Fate::Lost).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_lost_changes_nothing() {
+    check_every("unheard", Fate::Unheard).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_server_that_refuses_everything_is_asked_later_and_later() {
+    let world = World::new().await;
+    let refused = |call: &Call| job_of(call).is_some();
+    let proxy =
+        Proxy::start(
+            world.client_as_operator().await,
+            move |call| {
+                if refused(call) { Fate::Refused(500) } else { Fate::Answered }
+            },
+        )
+        .await;
+    let _operator = world.operator_behind(&proxy, &[NAME]);
+    world.submit("zh", Script::eventful(), json!({})).await;
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let times: Vec<Instant> = proxy.calls().iter().filter(|(call, _)| refused(call)).map(|(call, _)| call.at).collect();
+    assert!((3..10).contains(&times.len()), "{} calls", times.len());
+    let last = times.windows(2).map(|pair| pair[1] - pair[0]).next_back();
+    assert!(last > Some(Duration::from_millis(300)), "{last:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn watches_that_break_off_change_nothing() {
+    let world = World::new().await;
+    let proxy = Proxy::start(world.client_as_operator().await, |call| {
+        if call.is_watch() { Fate::CutAfter(Duration::from_millis(300)) } else { Fate::Answered }
+    })
+    .await;
+    let _operator = world.operator_behind(&proxy, &[NAME]);
+    let jobs: Vec<String> = (0..4).map(|number| format!("cut-{number}")).collect();
+    join_all(jobs.iter().map(|job| live(&world, job))).await;
+    let watches = proxy.calls().iter().filter(|(call, _)| call.is_watch()).count();
+    assert!((4..400).contains(&watches), "{watches} watches");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_nobody_told_of_is_found_before_another_is_made() {
+    let world = World::new().await;
+    let mut is_unheard = false;
+    let proxy = Proxy::start(world.client_as_operator().await, move |call| {
+        if call.is_watch() && call.path.ends_with("/pods") {
+            return Fate::LateBy(Duration::from_secs(1));
+        }
+        if call.method == "POST" && call.resource() == "pods" && !std::mem::replace(&mut is_unheard, true) {
+            return Fate::Unheard;
+        }
+        Fate::Answered
+    })
+    .await;
+    let _operator = world.operator_behind(&proxy, &[NAME]);
+    let plain = Script { step_millis: 100, ..Script::default() };
+    world.submit("zh", plain, json!({})).await;
+    world.wait_for("zh", "Succeeded", "True").await;
+    let folder = world.folder("zh");
+    assert_eq!((folder.harm, folder.begun), (vec![], vec!["zh-0-1".to_owned()]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_server_that_is_killed_and_started_again_costs_no_step() {
+    let world = World::new().await;
+    let operator = world.patient_operator(&[NAME]);
+    let script = Script { steps: 60, step_millis: 100, ..Script::default() };
+    world.submit("zh", script, json!({})).await;
+    world.wait("zh", "step 3", |job| job["status"]["progress"]["step"].as_u64() >= Some(3)).await;
+    tokio::task::block_in_place(|| world.server().restart());
+    let job = world.wait_for("zh", "Succeeded", "True").await;
+    let (status, folder) = (&job["status"], world.folder("zh"));
+    assert_eq!((status["restarts"].clone(), status["disruptions"].clone()), (json!(0), json!(0)), "{status:#}");
+    assert_eq!((folder.repeated, folder.begun.len(), folder.harm), (0, 1, vec![]));
+    // Jobs that come later are seen.
+    world.submit("next", Script::default(), json!({"output": {"uri": "pvc://models/next"}})).await;
+    world.wait_for("next", "Succeeded", "True").await;
+    drop(operator);
+}
