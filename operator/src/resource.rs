@@ -1,6 +1,7 @@
 //! A `TrainingJob` as the API server serves it: what `palimpsest-api` knows of it, within Kubernetes' object metadata.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::sync::Arc;
 
 use k8s_openapi::NamespaceResourceScope;
@@ -37,6 +38,16 @@ impl<'de> Deserialize<'de> for Spec {
     }
 }
 
+/// A `resourceVersion`: of two of one object, the greater is the newer. Kubernetes has said so since 1.35, and etcd always did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Version(u64);
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 impl TrainingJob {
     /// Its name.
     pub(crate) fn name(&self) -> &str {
@@ -51,6 +62,12 @@ impl TrainingJob {
     /// What no other object ever has.
     pub(crate) fn uid(&self) -> &str {
         self.metadata.uid.as_deref().unwrap_or_default()
+    }
+
+    /// How new this sight of it is.
+    pub(crate) fn version(&self) -> Version {
+        let version = self.metadata.resource_version.as_deref().unwrap_or_default();
+        Version(version.parse().unwrap_or_default())
     }
 
     /// Whether somebody deleted it.

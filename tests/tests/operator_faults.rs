@@ -1,11 +1,11 @@
 //! The API server refuses, breaks off, lags and is restarted: what a job comes to is the same each time.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use palimpsest_tests::{Call, Fate, Proxy, RETRY_AFTER, Script, World, condition};
+use palimpsest_tests::{Call, Fate, Mishap, Proxy, RETRY_AFTER, Script, World, condition};
 use serde_json::json;
 
 /// A pod that is restarted keeps its name, and so its lease.
@@ -147,6 +147,79 @@ async fn watches_that_break_off_change_nothing() {
     join_all(jobs.iter().map(|job| live(&world, job))).await;
     let watches = proxy.calls().iter().filter(|(call, _)| call.is_watch()).count();
     assert!((4..400).contains(&watches), "{watches} watches");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn watches_that_lag_change_nothing() {
+    let world = World::new().await;
+    let late = Fate::LateBy(Duration::from_secs(1));
+    let lag = move |call: &Call| if call.is_watch() { late } else { Fate::Answered };
+    let proxy = Proxy::start(world.client_as_operator().await, lag).await;
+    let _operator = world.operator_behind(&proxy, &[NAME]);
+    let jobs: Vec<String> = (0..4).map(|number| format!("lag-{number}")).collect();
+    join_all(jobs.iter().map(|job| live(&world, job))).await;
+    for job in &jobs {
+        let calls = proxy.calls();
+        let of_job: Vec<_> = calls.iter().filter(|(call, _)| job_of(call).as_ref() == Some(job)).collect();
+        let told: Vec<_> = of_job.iter().map(|(call, _)| format!("{} {}", call.method, call.resource())).collect();
+        assert!(of_job.len() <= MOST_CALLS, "{job}: {told:#?}");
+    }
+}
+
+/// A job that waits at step 8.
+fn waits_at_8() -> Script {
+    Script { mishaps: BTreeMap::from([(8, Mishap::Wait)]), ..Script::default() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_status_that_comes_late_from_the_operator_before_is_refused() {
+    let world = World::new().await;
+    let mut is_held = false;
+    let late = Fate::Overdue(Duration::from_secs(8));
+    let proxy = Proxy::start(world.client_as_operator().await, move |call| {
+        let is_status = call.method == "PATCH" && call.resource() == "trainingjobs/status";
+        let has_step = String::from_utf8_lossy(&call.body).contains(r#""step":7"#);
+        if is_status && has_step && !std::mem::replace(&mut is_held, true) { late } else { Fate::Answered }
+    })
+    .await;
+    let mut operator = world.operator_behind(&proxy, &[NAME]);
+    world.submit("zh", waits_at_8(), json!({})).await;
+    let began = Instant::now();
+    while !proxy.calls().iter().any(|(_, fate)| *fate == late) {
+        assert!(began.elapsed() < Duration::from_secs(30), "{:#?}", world.folder("zh"));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    operator.kill();
+    let _next = world.operator(&[NAME]);
+    world.rewrite("zh", |script| script.mishaps.clear());
+    world.wait_for("zh", "Succeeded", "True").await;
+    // What has to be said of its end is said.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let before = world.job("zh").await.unwrap();
+    assert_eq!(proxy.answers_to_overdue(), Vec::<u16>::new(), "it came before the job was over");
+    while proxy.answers_to_overdue().is_empty() {
+        assert!(began.elapsed() < Duration::from_secs(60), "it never came");
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
+    assert_eq!(proxy.answers_to_overdue(), [409]);
+    assert_eq!(world.job("zh").await.unwrap()["status"], before["status"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_status_that_another_wrote_is_taken_over_from() {
+    let world = World::new().await;
+    let operator = world.operator(&[NAME]);
+    world.submit("zh", waits_at_8(), json!({})).await;
+    world.wait("zh", "step 7", |job| job["status"]["progress"]["step"] == 7).await;
+    // As the operator before would have written it, had it come in time.
+    world.patch_status("zh", json!({"status": {"progress": {"step": 3}}})).await;
+    world.rewrite("zh", |script| script.mishaps.clear());
+    let job = world.wait_for("zh", "Succeeded", "True").await;
+    let (status, folder) = (&job["status"], world.folder("zh"));
+    assert_eq!((status["restarts"].clone(), status["disruptions"].clone()), (json!(0), json!(0)), "{status:#}");
+    assert_eq!((status["progress"]["step"].clone(), status["attempt"].clone()), (json!(20), json!(1)), "{status:#}");
+    assert_eq!((folder.repeated, folder.begun.len(), folder.harm, folder.published), (0, 1, vec![], 1));
+    assert!(operator.log().contains("taken over anew"), "{}", operator.log());
 }
 
 #[tokio::test(flavor = "multi_thread")]

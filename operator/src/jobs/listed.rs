@@ -61,6 +61,15 @@ impl Listed {
         concerned
     }
 
+    /// Takes in a job that was asked for. What the watch has told of since then, and that it is gone, is newer.
+    pub(crate) fn renew(&self, job: TrainingJob) {
+        if let Some(listed) = lock(&self.0).jobs.get_mut(&JobKey::of(&job))
+            && listed.version() < job.version()
+        {
+            *listed = Arc::new(slim(job));
+        }
+    }
+
     /// A job, if it is there.
     pub(crate) fn get(&self, key: &JobKey) -> Option<Arc<TrainingJob>> {
         lock(&self.0).jobs.get(key).cloned()
@@ -130,5 +139,22 @@ mod tests {
         let again = vec![Event::Init, Event::InitApply(job("a", 1)), Event::InitApply(job("c", 1)), Event::InitDone];
         check(then(again), &["c"], &["b"]);
         check(then(vec![Event::Init, Event::InitApply(job("a", 2)), Event::InitDone]), &["a"], &["b"]);
+    }
+
+    #[test]
+    fn what_was_asked_for_replaces_what_is_older_and_brings_back_nothing() {
+        let job = |name: &str, version: u32| {
+            let mut job = mk_job(name, 1);
+            job.metadata.resource_version = Some(version.to_string());
+            job
+        };
+        let listed = Listed::default();
+        listed.watch(Event::Apply(job("a", 9)));
+        for (asked, expected) in [(8, 9), (10, 10)] {
+            listed.renew(job("a", asked));
+            assert_eq!(listed.get(&JobKey::of(&job("a", 0))).unwrap().version(), job("a", expected).version());
+        }
+        listed.renew(job("b", 9));
+        assert!(listed.get(&JobKey::of(&job("b", 0))).is_none());
     }
 }

@@ -1,6 +1,7 @@
 //! What the leader keeps in memory of each job. All of it can be had again from the API server and the agents.
 
 mod entry;
+mod last_written;
 mod listed;
 mod pace;
 mod pods;

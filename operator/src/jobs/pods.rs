@@ -49,6 +49,17 @@ impl PodIndex {
         lock(&self.0).insert(pod);
     }
 
+    /// Takes in that a pod was just told to go: until the watch tells of it, it would be told again at each look.
+    pub(crate) fn told_to_go(&self, pod: &Pod) {
+        let Some(pod) = PodView::of(pod) else { return };
+        let key = JobKey { namespace: pod.namespace, name: pod.job };
+        let mut inner = lock(&self.0);
+        let held = inner.jobs.get_mut(&key).and_then(|pods| pods.get_mut(&pod.name));
+        if let Some(held) = held.filter(|held| held.pod.uid == pod.uid) {
+            held.pod.leaves_by = pod.leaves_by;
+        }
+    }
+
     /// Takes in the pods of a job as they are, where the watch has not told of them, and gives all of their names.
     pub(crate) fn find(&self, uid: &str, pods: &[Pod]) -> Vec<String> {
         let inner = &mut *lock(&self.0);

@@ -12,10 +12,20 @@ use super::error::{Error, Result};
 use crate::children::{Identity, OPERATOR, config_map_name, selector};
 use crate::observe::{Refusal, of_refusal};
 use crate::plan::Deletion;
-use crate::resource::{KIND, TrainingJob};
+use crate::resource::{KIND, TrainingJob, Version};
 
 /// What keeps a job until its pods are gone.
 const FINALIZER: &str = "palimpsest.dev/pods";
+
+/// What has come of a status that was to be written.
+pub(super) enum Said {
+    /// It is written: the job as it is now.
+    Yes(Box<TrainingJob>),
+    /// The job is gone.
+    Gone,
+    /// Somebody has written to the job meanwhile, and nothing was changed.
+    Late,
+}
 
 /// The API server, as the operator writes to it.
 #[derive(Clone)]
@@ -33,30 +43,37 @@ impl Cluster {
         job.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER)
     }
 
-    /// Keeps a job until its pods are gone, or lets it go.
-    pub(super) async fn keep(&self, job: &TrainingJob, is_kept: bool) -> Result<()> {
-        if Self::is_kept(job) == is_kept {
-            return Ok(());
-        }
+    /// Keeps a job until its pods are gone, or lets it go; gives the job as it is then. One that is gone needs nothing any more.
+    pub(super) async fn keep(&self, job: &TrainingJob, is_kept: bool) -> Result<Option<TrainingJob>> {
         let finalizers: &[&str] = if is_kept { &[FINALIZER] } else { &[] };
         let object = identified(job, json!({"finalizers": finalizers}), json!({}));
         let applied = self.jobs(job).patch(job.name(), &parameters(), &Patch::Apply(&object)).await;
-        // One that is gone needs nothing any more.
         unless_gone(applied).map_err(|source| Error::new("write the finalizer of", job, source))
     }
 
-    /// Says what has come of a job.
-    pub(super) async fn say(&self, job: &TrainingJob, status: &TrainingJobStatus) -> Result<()> {
-        let object = identified(job, json!({}), json!({"status": status}));
+    /// Says what has come of a job that nobody has written to since `version`.
+    pub(super) async fn say(&self, job: &TrainingJob, status: &TrainingJobStatus, version: Version) -> Result<Said> {
+        let object = identified(job, json!({"resourceVersion": version.to_string()}), json!({"status": status}));
         let applied = self.jobs(job).patch_status(job.name(), &parameters(), &Patch::Apply(&object)).await;
-        unless_gone(applied).map_err(|source| Error::new("write the status of", job, source))
+        match unless_gone(applied) {
+            Ok(Some(job)) => Ok(Said::Yes(Box::new(job))),
+            Ok(None) => Ok(Said::Gone),
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(Said::Late),
+            Err(source) => Err(Error::new("write the status of", job, source)),
+        }
+    }
+
+    /// A job as it is now, and not as a watch told of it.
+    pub(super) async fn job(&self, job: &TrainingJob) -> Result<Option<TrainingJob>> {
+        let found = self.jobs(job).get_opt(job.name()).await;
+        found.map_err(|source| Error::new("read", job, source))
     }
 
     /// Deletes a job that was kept long enough.
     pub(super) async fn delete_job(&self, job: &TrainingJob) -> Result<()> {
         let parameters = DeleteParams { preconditions: precondition(job.uid()), ..DeleteParams::background() };
         let deleted = self.jobs(job).delete(job.name(), &parameters).await;
-        unless_gone(deleted).map_err(|source| Error::new("delete", job, source))
+        unless_gone(deleted).map(drop).map_err(|source| Error::new("delete", job, source))
     }
 
     /// Writes the ConfigMap of a job.
@@ -89,15 +106,16 @@ impl Cluster {
         pod.map_err(|source| Error::new("read a pod of", job, source))
     }
 
-    /// Deletes a pod.
-    pub(super) async fn delete_pod(&self, job: &TrainingJob, deletion: &Deletion) -> Result<()> {
+    /// Deletes a pod; gives it with the time by which it is to be gone, where it is not gone yet.
+    pub(super) async fn delete_pod(&self, job: &TrainingJob, deletion: &Deletion) -> Result<Option<Pod>> {
         let parameters = DeleteParams {
             grace_period_seconds: deletion.grace_seconds,
             preconditions: precondition(&deletion.uid),
             ..DeleteParams::default()
         };
         let deleted = self.pods(job).delete(&deletion.name, &parameters).await;
-        unless_gone(deleted).map_err(|source| Error::new("delete a pod of", job, source))
+        let deleted = unless_gone(deleted).map_err(|source| Error::new("delete a pod of", job, source))?;
+        Ok(deleted.and_then(|answer| answer.left()))
     }
 
     /// Publishes an event. One that is there already was published before a restart.
@@ -144,11 +162,11 @@ pub(super) fn precondition(uid: &str) -> Option<Preconditions> {
 }
 
 /// What is gone, or is another object of that name, need not be written.
-pub(super) fn unless_gone<T>(answer: kube::Result<T>) -> kube::Result<()> {
+pub(super) fn unless_gone<T>(answer: kube::Result<T>) -> kube::Result<Option<T>> {
     match answer {
-        Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-        Err(kube::Error::Api(status)) if status.code == 409 && status.message.contains("UID") => Ok(()),
+        Ok(answer) => Ok(Some(answer)),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+        Err(kube::Error::Api(status)) if status.code == 409 && status.message.contains("UID") => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -15,6 +15,7 @@ use palimpsest_api::{Condition, ConditionStatus, TrainingJobSpec, TrainingJobSta
 use tokio::time::Instant;
 
 pub(crate) use cluster::Cluster;
+use cluster::Said;
 pub(crate) use error::Result;
 
 use crate::budget::Budget;
@@ -75,9 +76,14 @@ async fn visit(job: &TrainingJob, context: &Context) -> Result<Option<Duration>>
         Err(why) => return refuse_to_read(job, why, context).await,
     };
     let entry = context.jobs.enter(job);
+    if lock(&entry).is_overtaken(job) {
+        tracing::warn!(job = %JobKey::of(job), "the operator that led before has written to the job; taken over anew");
+        context.jobs.forget(&JobKey::of(job));
+        return Ok(Some(Duration::ZERO));
+    }
     if !job.is_deleted() && !lock(&entry).is_kept(Cluster::is_kept(job)) {
-        context.cluster.keep(job, true).await?;
-        lock(&entry).keep();
+        let kept = context.cluster.keep(job, true).await?;
+        lock(&entry).keep(kept.as_ref());
     }
     let now = Timestamp::now();
     let workload = context.workloads.of(job);
@@ -92,7 +98,16 @@ async fn visit(job: &TrainingJob, context: &Context) -> Result<Option<Duration>>
     if plan.claims_that_none_runs(&old) && !knows_all(seen, &entry, &old, context).await? {
         return Ok(Some(Duration::ZERO));
     }
-    let slot = write_status(job, &entry, &old, &plan, context, now).await?;
+    let slot = match write_status(job, &entry, &old, &plan, context, now).await? {
+        Written::Yes => None,
+        Written::NotYet(slot) => Some(slot),
+        Written::Late => {
+            if let Some(found) = context.cluster.job(job).await? {
+                context.listed.renew(found);
+            }
+            return Ok(Some(Duration::ZERO));
+        }
+    };
     {
         let mut entry = lock(&entry);
         entry.tell(plan.agents, job, &spec, now);
@@ -100,7 +115,9 @@ async fn visit(job: &TrainingJob, context: &Context) -> Result<Option<Duration>>
     }
     let is_refused = make_pods(seen, &entry, &old, &plan, context).await?;
     for deletion in &plan.pods.deletions {
-        context.cluster.delete_pod(job, deletion).await?;
+        if let Some(pod) = context.cluster.delete_pod(job, deletion).await? {
+            context.pods.told_to_go(&pod);
+        }
     }
     let walked = queue::walk(plan.step.as_ref(), job, workload.as_ref(), &entry, context).await?;
     if plan.is_outdated {
@@ -110,7 +127,9 @@ async fn visit(job: &TrainingJob, context: &Context) -> Result<Option<Duration>>
         if !queue::has_left(walked, job, workload.as_ref(), context).await? {
             return Ok(Some(walked.again().unwrap_or_default()));
         }
-        context.cluster.keep(job, false).await?;
+        if Cluster::is_kept(job) {
+            context.cluster.keep(job, false).await?;
+        }
         context.jobs.forget(&JobKey::of(job));
         return Ok(None);
     }
@@ -177,7 +196,17 @@ fn look(
     (entry.status().clone(), plan)
 }
 
-/// Says what is new, where it is a turn or its turn has come; gives how long figures have to wait otherwise.
+/// What has come of a status.
+enum Written {
+    /// It is as a plan wants it.
+    Yes,
+    /// It holds figures only, which have to wait so long.
+    NotYet(Duration),
+    /// The job has changed since it was seen: nothing was written.
+    Late,
+}
+
+/// Says what is new, where it is a turn or its turn has come.
 async fn write_status(
     job: &TrainingJob,
     entry: &Mutex<Entry>,
@@ -185,9 +214,9 @@ async fn write_status(
     plan: &Plan,
     context: &Context,
     now: Timestamp,
-) -> Result<Option<Duration>> {
+) -> Result<Written> {
     match urgency(old, &plan.status) {
-        Urgency::Unchanged => return Ok(None),
+        Urgency::Unchanged => return Ok(Written::Yes),
         Urgency::Transition => {}
         Urgency::Progress => {
             let mut entry = lock(entry);
@@ -199,7 +228,7 @@ async fn write_status(
             });
             if slot > own {
                 entry.await_slot();
-                return Ok(Some(slot - own));
+                return Ok(Written::NotYet(slot - own));
             }
         }
     }
@@ -209,12 +238,16 @@ async fn write_status(
     for turn in turns.iter().filter(|turn| turn.count.is_some()) {
         context.cluster.publish(job, &turn.event(job, now)).await?;
     }
-    context.cluster.say(job, &plan.status).await?;
-    lock(entry).wrote(plan.status.clone());
+    let version = lock(entry).writes(&plan.status);
+    match context.cluster.say(job, &plan.status, version).await? {
+        Said::Yes(job) => lock(entry).wrote(*job),
+        Said::Gone => {}
+        Said::Late => return Ok(Written::Late),
+    }
     for turn in turns.iter().filter(|turn| turn.count.is_none()) {
         context.cluster.publish(job, &turn.event(job, now)).await?;
     }
-    Ok(None)
+    Ok(Written::Yes)
 }
 
 /// Whether a plan knows of every pod there is. Where a name was used up before, its pod may be there although the plan knows nothing of it:
@@ -320,7 +353,8 @@ async fn refuse_to_read(job: &TrainingJob, why: &str, context: &Context) -> Resu
         .any(|said| said.reason == condition.reason && said.observed_generation == condition.observed_generation);
     if !is_said {
         let status = TrainingJobStatus { conditions: vec![condition], ..job.status.clone() };
-        context.cluster.say(job, &status).await?;
+        // Whoever writes to the job is a reason to come again.
+        context.cluster.say(job, &status, job.version()).await?;
     }
     Ok(None)
 }

@@ -14,7 +14,7 @@ use super::{Context, REFUSED_AGAIN};
 use crate::children::pod_template;
 use crate::jobs::{Entry, lock};
 use crate::observe::{Block, Refusal};
-use crate::queue::{Priority, Step, Terms, Workload, flavors, make, priority_class, queue_name};
+use crate::queue::{Priority, Served, Step, Terms, Workload, flavors, make, priority_class, queue_name};
 use crate::resource::TrainingJob;
 
 /// When something is looked at again that Kueue has changed meanwhile; as a rule its watch tells of it first.
@@ -105,11 +105,12 @@ pub(super) async fn has_left(
     if walked == Walked::Late {
         return Ok(false);
     }
-    if workload.is_some() || queue_name(job).is_none() {
+    if workload.is_some() || queue_name(job).is_none() || context.workloads.served() != Served::Yes {
         return Ok(true);
     }
-    let Some(found) = context.cluster.workload(job).await? else { return Ok(true) };
-    context.workloads.watch(Event::Apply(found));
+    for found in context.cluster.workloads_of(job).await? {
+        context.workloads.watch(Event::Apply(found));
+    }
     Ok(context.workloads.of(job).is_none())
 }
 

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use super::cluster::{Cluster, making, precondition, unless_gone};
 use super::error::{Error, Result};
-use crate::children::OPERATOR;
-use crate::queue::{Priority, ResourceFlavor, Workload, WorkloadPriorityClass, workload_name};
+use crate::children::{OPERATOR, selector};
+use crate::queue::{Priority, ResourceFlavor, Workload, WorkloadPriorityClass};
 use crate::resource::TrainingJob;
 
 /// Whether a write was taken, or why not.
@@ -24,10 +24,10 @@ pub(super) enum Taken {
 }
 
 impl Cluster {
-    /// A job's Workload as it is now, where there is one.
-    pub(super) async fn workload(&self, job: &TrainingJob) -> Result<Option<Workload>> {
-        let found = self.workloads(job).get_opt(&workload_name(job)).await;
-        found.map_err(|source| Error::new("read the Workload of", job, source))
+    /// The Workloads of jobs of this name as they are now, and not as a watch told of them.
+    pub(super) async fn workloads_of(&self, job: &TrainingJob) -> Result<Vec<Workload>> {
+        let listed = self.workloads(job).list(&ListParams::default().labels(&selector(job.name()))).await;
+        listed.map(|list| list.items).map_err(|source| Error::new("list the Workloads of", job, source))
     }
 
     /// Makes a job's Workload. One that is there already is seen soon.
@@ -58,7 +58,7 @@ impl Cluster {
         let uid = seen.metadata.uid.as_deref().unwrap_or_default();
         let parameters = DeleteParams { preconditions: precondition(uid), ..DeleteParams::background() };
         let deleted = self.workloads(job).delete(seen.name(), &parameters).await;
-        unless_gone(deleted).map_err(|source| Error::new("delete the Workload of", job, source))
+        unless_gone(deleted).map(drop).map_err(|source| Error::new("delete the Workload of", job, source))
     }
 
     /// A flavor, where there is one of that name.

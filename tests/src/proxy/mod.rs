@@ -37,6 +37,8 @@ pub enum Fate {
     CutAfter(Duration),
     /// Each piece of the answer comes so much later: a watch that lags.
     LateBy(Duration),
+    /// The connection is reset, and so much later the API server hears of it all the same: a write that nobody waits for any more.
+    Overdue(Duration),
 }
 
 type Judge = dyn FnMut(&Call) -> Fate + Send;
@@ -58,6 +60,7 @@ struct Shared {
     client: Client,
     judge: Mutex<Box<Judge>>,
     calls: Mutex<Vec<(Call, Fate)>>,
+    overdue: Mutex<Vec<u16>>,
 }
 
 impl std::fmt::Debug for Shared {
@@ -72,7 +75,12 @@ impl Proxy {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap_or_else(|error| panic!("{error}"));
         let address = listener.local_addr().unwrap_or_else(|error| panic!("{error}"));
         let kubeconfig = kubeconfig(address);
-        let shared = Arc::new(Shared { client, judge: Mutex::new(Box::new(judge)), calls: Mutex::default() });
+        let shared = Arc::new(Shared {
+            client,
+            judge: Mutex::new(Box::new(judge)),
+            calls: Mutex::default(),
+            overdue: Mutex::default(),
+        });
         let listening = tokio::spawn(listen(listener, shared.clone()));
         Self { address, kubeconfig, shared, listening }
     }
@@ -90,6 +98,11 @@ impl Proxy {
     /// What was called until now, and what became of it.
     pub fn calls(&self) -> Vec<(Call, Fate)> {
         lock(&self.shared.calls).clone()
+    }
+
+    /// What the API server answered to calls that were overdue.
+    pub fn answers_to_overdue(&self) -> Vec<u16> {
+        lock(&self.shared.overdue).clone()
     }
 }
 
@@ -129,7 +142,7 @@ async fn listen(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-async fn serve(request: Request<Incoming>, shared: &Shared) -> Result<Response<Body>, io::Error> {
+async fn serve(request: Request<Incoming>, shared: &Arc<Shared>) -> Result<Response<Body>, io::Error> {
     let (parts, body) = request.into_parts();
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
     let content_type = parts.headers.get("content-type").and_then(|value| value.to_str().ok()).map(str::to_owned);
@@ -146,6 +159,16 @@ async fn serve(request: Request<Incoming>, shared: &Shared) -> Result<Response<B
     match fate {
         Fate::Refused(status) => return refusal(status),
         Fate::Lost => return Err(as_wanted("lost")),
+        Fate::Overdue(time) => {
+            let shared = shared.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(time).await;
+                if let Ok(answer) = forward(parts, body, &shared.client).await {
+                    lock(&shared.overdue).push(answer.status().as_u16());
+                }
+            });
+            return Err(as_wanted("overdue"));
+        }
         _ => {}
     }
     let answer = forward(parts, body, &shared.client).await?;
@@ -164,11 +187,12 @@ async fn serve(request: Request<Incoming>, shared: &Shared) -> Result<Response<B
             BodyExt::boxed_unsync(StreamBody::new(pieces.take_until(until).chain(end)))
         }
         Fate::LateBy(time) => {
-            let late = pieces.then(move |piece| async move {
+            let late = pieces.map(move |piece| async move {
                 tokio::time::sleep(time).await;
                 piece
             });
-            BodyExt::boxed_unsync(StreamBody::new(late))
+            // Those that come meanwhile wait beside it, and not after it.
+            BodyExt::boxed_unsync(StreamBody::new(late.buffered(usize::from(u16::MAX))))
         }
         _ => BodyExt::boxed_unsync(StreamBody::new(pieces)),
     };

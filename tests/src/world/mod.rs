@@ -156,6 +156,12 @@ impl World {
         patched.unwrap_or_else(|error| panic!("{name}: {error}"));
     }
 
+    /// Changes what is said of a job as `kubectl patch --subresource=status --type=merge` does.
+    pub async fn patch_status(&self, name: &str, patch: Value) {
+        let patched = self.jobs().patch_status(name, &PatchParams::default(), &Patch::Merge(patch)).await;
+        patched.unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+
     /// Deletes a job.
     pub async fn delete(&self, name: &str) {
         let deleted = self.jobs().delete(name, &DeleteParams::default()).await;
