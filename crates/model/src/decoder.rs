@@ -6,6 +6,7 @@ use tch::{Device, Kind, Tensor, no_grad};
 
 use crate::config::Config;
 use crate::group::Group;
+use crate::loss::ChunkMemory;
 use crate::rope::AngleTable;
 use crate::{Error, Result};
 
@@ -33,6 +34,7 @@ pub struct Decoder {
     pub(crate) parameters: Vec<Parameter>,
     pub(crate) groups: Groups,
     pub(crate) angles: AngleTable,
+    pub(crate) logits: ChunkMemory,
     /// `generation_config.json` of the folder it came from.
     pub(crate) generation_config: Option<Map<String, Value>>,
 }
@@ -105,7 +107,14 @@ impl Decoder {
         let mut allocation = Allocation { parameters: Vec::new(), kind, device };
         let groups = allocation.groups(config);
         let parameters = allocation.parameters;
-        Self { config: config.clone(), parameters, groups, angles: AngleTable::default(), generation_config: None }
+        Self {
+            config: config.clone(),
+            parameters,
+            groups,
+            angles: AngleTable::default(),
+            logits: ChunkMemory::default(),
+            generation_config: None,
+        }
     }
 
     /// The parameters in transformers' order. A head that is the embedding is not listed.

@@ -4,10 +4,11 @@
 //! the tokens that have a label pass through the head in chunks of a few megabytes of logits; each chunk's loss, gradient
 //! of its hidden states and share of the head's gradient are computed at once, the gradient of the logits in their place.
 
+use std::cell::RefCell;
 use std::time::Duration;
 
 use palimpsest_torch::{cross_entropy, rms_norm, rms_norm_backward};
-use tch::{IndexOp, Kind, Tensor};
+use tch::{Device, IndexOp, Kind, Tensor};
 
 use crate::Result;
 use crate::batch::IGNORED;
@@ -18,6 +19,29 @@ use crate::weights::Weights;
 /// Bytes of logits in a chunk, unless the options say how many positions. Fewer would have each product spend more on laying
 /// out the head and on adding to its gradient than on itself.
 const CHUNK_BYTES: i64 = 64 << 20;
+
+/// The memory of one chunk of logits, kept from pass to pass: an allocator that gets it back gives parts of it away, and has to ask the
+/// system for as much again.
+#[derive(Debug, Default)]
+pub(crate) struct ChunkMemory(RefCell<Option<Tensor>>);
+
+impl ChunkMemory {
+    /// Memory for [rows, width], with whatever it holds.
+    fn take(&self, rows: i64, width: i64, options: (Kind, Device)) -> Result<Tensor> {
+        let mut kept = self.0.borrow_mut();
+        let fits =
+            |tensor: &&Tensor| tensor.numel() as i64 >= rows * width && (tensor.kind(), tensor.device()) == options;
+        let memory = match kept.as_ref().filter(fits) {
+            Some(memory) => memory.shallow_clone(),
+            None => {
+                // The one before goes first.
+                *kept = None;
+                kept.insert(Tensor::f_empty([rows * width], options)?).shallow_clone()
+            }
+        };
+        Ok(memory.f_narrow(0, 0, rows * width)?.f_view([rows, width])?)
+    }
+}
 
 /// The loss over the targets of a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -111,13 +135,14 @@ pub(crate) fn loss_and_gradient(
     let (hidden, rstd) = rms_norm(&x_rows, &weights.norm, decoder.config.rms_norm_eps)?;
     let head_gradient = decoder.groups.head().gradient(&decoder.parameters)?;
     // Each chunk's gradient takes the place of its hidden states, which have been read by then.
-    let losses = for_each_chunk(&hidden, &targets.labels, weights, wanted_chunk, Some(scale), |chunk, d_logits| {
-        if let Some(gradient) = &head_gradient {
-            accumulate_product(gradient, &d_logits.f_tr()?, chunk)?;
-        }
-        let _ = d_logits.f_mm_out(chunk, &weights.head)?;
-        Ok(())
-    })?;
+    let losses =
+        for_each_chunk(decoder, &hidden, &targets.labels, weights, wanted_chunk, Some(scale), |chunk, d_logits| {
+            if let Some(gradient) = &head_gradient {
+                accumulate_product(gradient, &d_logits.f_tr()?, chunk)?;
+            }
+            let _ = d_logits.f_mm_out(chunk, &weights.head)?;
+            Ok(())
+        })?;
     let d_rows = x_rows.f_zeros_like()?;
     let norm_gradient = decoder.groups.norm.gradient(&decoder.parameters)?;
     rms_norm_backward(&hidden, &x_rows, &weights.norm, &rstd, &d_rows, norm_gradient.as_ref())?;
@@ -139,13 +164,14 @@ pub(crate) fn token_losses(
         return Ok(Tensor::f_zeros([tokens], (Kind::Float, x.device()))?);
     }
     let (hidden, _) = rms_norm(&targets.rows_of(x)?, &weights.norm, decoder.config.rms_norm_eps)?;
-    let losses = for_each_chunk(&hidden, &targets.labels, weights, wanted_chunk, None, |_, _| Ok(()))?;
+    let losses = for_each_chunk(decoder, &hidden, &targets.labels, weights, wanted_chunk, None, |_, _| Ok(()))?;
     targets.spread(losses, tokens)
 }
 
 /// The losses of all hidden states, [rows]. `visit` gets each chunk of them with its logits, which `scale` has turned
 /// into the gradient of the logits.
 fn for_each_chunk(
+    decoder: &Decoder,
     hidden: &Tensor,
     labels: &Tensor,
     weights: &Weights,
@@ -158,7 +184,7 @@ fn for_each_chunk(
     let length = chunk_length(weights, wanted_chunk).min(rows);
     let head = weights.head.f_tr()?;
     // One piece of memory serves all chunks.
-    let memory = Tensor::f_empty([length, vocabulary], (hidden.kind(), hidden.device()))?;
+    let memory = decoder.logits.take(length, vocabulary, (hidden.kind(), hidden.device()))?;
     let mut losses = Vec::new();
     for start in (0..rows).step_by(length as usize) {
         let end = (start + length).min(rows);
