@@ -95,7 +95,8 @@ fn a_job_without_its_data_fails_with_a_reason_and_one_that_is_deleted_publishes_
     setting.apply(&elsewhere("missing").replace("recipes.jsonl", "nothing.jsonl"));
     setting.kubectl_succeed(&["wait", "tj/missing", "--for=condition=Failed", "--timeout=60s"]);
     let described = setting.kubectl_succeed(&["describe", "tj", "missing"]).stdout;
-    has_all(&described, &["DatasetNotFound", "nothing.jsonl", "Warning"]);
+    has_all(&described, &["DatasetNotFound", "pvc://corpora/nothing.jsonl", "Warning"]);
+    assert!(!described.contains("/mnt/"), "where a claim is mounted is nobody's business: {described}");
 
     setting.apply(&elsewhere("brief"));
     let taken = || setting.results.lines("brief/metrics.jsonl").len();

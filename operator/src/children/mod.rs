@@ -15,7 +15,7 @@ pub(crate) use names::{
     INDEX_LABEL, Identity, JOB_LABEL, MANAGED_BY_LABEL, OPERATOR, config_map_name, labels_of, selector,
 };
 pub(crate) use pod::{TOKEN_AUDIENCE, WORKER, pod, pod_template};
-pub(crate) use volumes::claims;
+pub(crate) use volumes::{claims, with_uris};
 
 #[cfg(test)]
 mod tests;

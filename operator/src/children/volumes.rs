@@ -45,6 +45,25 @@ impl Claim {
     }
 }
 
+/// What a worker says, with files named as its job names them: the worker knows only where they are mounted.
+pub(crate) fn with_uris(text: &str) -> String {
+    const BESIDE: &str = " (\"pvc://";
+    let text = text.replace(&format!("{FOLDER}/"), "pvc://");
+    let (mut told, mut rest) = (String::new(), text.as_str());
+    // Where the worker said the URI beside the file, it is said once.
+    while let Some((before, after)) = rest.split_once(BESIDE) {
+        told += before;
+        rest = match after.split_once("\")") {
+            Some((path, after)) if told.ends_with(&format!("pvc://{path}")) => after,
+            _ => {
+                told += BESIDE;
+                after
+            }
+        };
+    }
+    told + rest
+}
+
 /// The claims that a job names, each once and by name.
 pub(crate) fn claims(spec: &TrainingJobSpec) -> Vec<Claim> {
     let mut claims: BTreeMap<String, bool> = BTreeMap::new();
@@ -74,4 +93,27 @@ fn uris(spec: &TrainingJobSpec) -> Vec<(&str, bool)> {
         spec.data.prepared.as_ref().map(|prepared| prepared.uri.as_str()),
     ];
     read.chain(written.into_iter().flatten().map(|uri| (uri, true))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::with_uris;
+
+    fn check(text: &str, expected: &str) {
+        assert_eq!(with_uris(text), expected);
+    }
+
+    #[test]
+    fn files_are_named_as_the_job_names_them() {
+        check(
+            "the file /mnt/palimpsest/data/zh.jsonl, line 7: no JSON",
+            "the file pvc://data/zh.jsonl, line 7: no JSON",
+        );
+        check(
+            "there is nothing at /mnt/palimpsest/data/zh (\"pvc://data/zh\"); check the path",
+            "there is nothing at pvc://data/zh; check the path",
+        );
+        check("/mnt/palimpsest/a/b (\"pvc://c/d\") and (\"pvc://e\")", "pvc://a/b (\"pvc://c/d\") and (\"pvc://e\")");
+        check("the rank crashed (signal 6)", "the rank crashed (signal 6)");
+    }
 }

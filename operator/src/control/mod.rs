@@ -9,13 +9,14 @@ use std::sync::{Arc, Mutex};
 use anyhow::{Context as _, Result};
 use k8s_openapi::jiff::Timestamp;
 use palimpsest_control::{Attached, Heard, Identity, LinkId};
-use palimpsest_proto::control::{Attempt, Command, Leave, command};
+use palimpsest_proto::control::{Attempt, Command, Leave, command, report};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 pub(crate) use certificates::Authority;
 use tokens::Tokens;
 
+use crate::children::with_uris;
 use crate::jobs::{Entry, JobKey, lock};
 use crate::reconcile::Context;
 
@@ -37,7 +38,10 @@ async fn listen(mut heard: mpsc::Receiver<Heard>, context: &Context) {
     while let Some(heard) = heard.recv().await {
         let concerned = match heard {
             Heard::Attached(attached) => attach(attached, context, &mut links),
-            Heard::Reported(reported) => links.get(&reported.link).and_then(|(key, entry)| {
+            Heard::Reported(mut reported) => links.get(&reported.link).and_then(|(key, entry)| {
+                if let report::Report::Failure(failure) = &mut reported.report {
+                    failure.message = with_uris(&failure.message);
+                }
                 let is_due = lock(entry).report(&reported, Timestamp::now());
                 is_due.then(|| key.clone())
             }),

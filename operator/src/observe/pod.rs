@@ -5,7 +5,7 @@ use k8s_openapi::jiff::Timestamp;
 use serde::Deserialize;
 
 use super::Block;
-use crate::children::{Identity, JOB_LABEL, WORKER};
+use crate::children::{Identity, JOB_LABEL, WORKER, with_uris};
 
 /// What matters of a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -162,7 +162,7 @@ fn end(status: &PodStatus, state: Option<&ContainerState>) -> End {
         is_success: words.cause.as_deref() == Some("Succeeded"),
         is_users: code == Some(USER_ERROR),
         reason: words.reason,
-        message: words.message.unwrap_or(how),
+        message: words.message.map_or(how, |message| with_uris(&message)),
     }
 }
 

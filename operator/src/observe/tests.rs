@@ -65,7 +65,7 @@ fn a_worker_says_whose_its_end_is_to_mend() {
         |terminated: Value| json!({"phase": "Failed", "containerStatuses": worker(json!({"terminated": terminated}))});
     check(
         ended(
-            json!({"exitCode": 2, "message": "{\"reason\": \"DatasetNotFound\", \"message\": \"there is no data at pvc://data/en\"}"}),
+            json!({"exitCode": 2, "message": "{\"reason\": \"DatasetNotFound\", \"message\": \"there is no data at /mnt/palimpsest/data/en\"}"}),
         ),
         expect![[
             r#"Ended(End { is_failure: true, is_success: false, is_users: true, reason: Some("DatasetNotFound"), message: "there is no data at pvc://data/en" }), disruption: None, image: None"#

@@ -105,7 +105,8 @@ async fn visit(job: &TrainingJob, context: &Context) -> Result<Option<Duration>>
             if let Some(found) = context.cluster.job(job).await? {
                 context.listed.renew(found);
             }
-            return Ok(Some(Duration::ZERO));
+            // As a rule the first try after this one goes by what was found.
+            return Ok(Some(lock(&entry).retry_delay()));
         }
     };
     {
