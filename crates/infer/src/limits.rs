@@ -1,0 +1,34 @@
+//! What a scheduler may use.
+
+/// What a scheduler may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Blocks of the cache.
+    pub blocks: usize,
+    /// Tokens of a block.
+    pub block_tokens: usize,
+    /// Tokens that a step computes at most.
+    pub step_tokens: usize,
+    /// Requests that run at once.
+    pub running: usize,
+    /// Requests that wait at most.
+    pub waiting_requests: usize,
+    /// Tokens of the prompts that wait at most.
+    pub waiting_tokens: usize,
+    /// Tokens that a request may have, its prompt and what it is given.
+    pub context: usize,
+    /// Whether requests that begin alike share blocks.
+    pub reuses_prefixes: bool,
+}
+
+impl Limits {
+    /// Tokens that one request can have: no more than the whole cache holds.
+    pub(crate) fn longest(&self) -> usize {
+        self.context.min(self.blocks * self.block_tokens)
+    }
+
+    /// Blocks that hold so many tokens.
+    pub(crate) fn blocks_of(&self, tokens: usize) -> usize {
+        tokens.div_ceil(self.block_tokens)
+    }
+}
