@@ -28,8 +28,7 @@ pub(crate) async fn write_all(
     jobs: UnboundedReceiver<Made>,
 ) {
     let uid = recorded_uid(writes);
-    let writes: Vec<Write<'_>> =
-        writes.iter().map(|call| Write { call, body: String::from_utf8_lossy(&call.body).into_owned() }).collect();
+    let writes: Vec<Write<'_>> = writes.iter().map(|call| Write { call, body: body_of(call) }).collect();
     let (client, uid, writes) = (&client, &uid, &writes);
     UnboundedReceiverStream::new(jobs)
         .for_each_concurrent(concurrency, async |job| {
@@ -57,6 +56,15 @@ async fn make(client: &Client, write: &Write<'_>, namespace: &str, uid: &str, jo
     let request = request.body(as_this(&write.body).into_bytes()).unwrap_or_else(|error| panic!("{error}"));
     let answer = client.request_text(request).await;
     assert!(answer.is_ok(), "{} {}: {answer:?}", write.call.method, write.call.path);
+}
+
+/// What a write says, but for the version of the recorded job that it went by.
+fn body_of(call: &Call) -> String {
+    let mut body: serde_json::Value = serde_json::from_slice(&call.body).unwrap_or_else(|error| panic!("{error}"));
+    if let Some(metadata) = body.get_mut("metadata").and_then(serde_json::Value::as_object_mut) {
+        metadata.remove("resourceVersion");
+    }
+    body.to_string()
 }
 
 /// The recorded job's UID, which its writes carry.
