@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use palimpsest_tests::{Kueue, Mishap, Script, World, condition};
+use palimpsest_tests::{Kueue, Mishap, OperatorProcess, Script, World, condition};
 use serde_json::json;
 
 /// Far more writes than a job's life takes.
@@ -12,6 +12,15 @@ const MOST_WRITES: u64 = 60;
 
 /// A pod that is restarted keeps its name, and so its lease.
 const NAME: (&str, &str) = ("POD_NAME", "palimpsest-operator-0");
+
+/// Starts an operator that has died again; true where it had.
+fn starts_again(world: &World, operator: &mut OperatorProcess) -> bool {
+    let has_died = operator.ended().is_some();
+    if has_died {
+        *operator = world.operator(&[NAME]);
+    }
+    has_died
+}
 
 /// Lives the life of a job, from its beginning until it is deleted and gone, with an operator that dies at a point and is started
 /// again; false where the life ended before that point. A crash and an eviction are counted, and told of, once each.
@@ -21,10 +30,7 @@ async fn live(world: &World, job: &str, point: &str) -> bool {
     let (mut has_crashed, mut is_deleted) = (false, false);
     let began = Instant::now();
     loop {
-        if operator.ended().is_some() {
-            has_crashed = true;
-            operator = world.operator(&[NAME]);
-        }
+        has_crashed |= starts_again(world, &mut operator);
         let Some(seen) = world.job(job).await else { return has_crashed };
         // Pods of a job that has succeeded go, but for the one that failed.
         let is_over = condition(&seen, "Succeeded")["status"] == "True" && world.pods().await.len() <= 1;
@@ -80,10 +86,7 @@ async fn live_in_a_queue(world: &World, kueue: &Kueue<'_>, job: &str, point: &st
     let (mut has_crashed, mut is_evicted, mut is_deleted) = (false, false, false);
     let began = Instant::now();
     loop {
-        if operator.ended().is_some() {
-            has_crashed = true;
-            operator = world.operator(&[NAME]);
-        }
+        has_crashed |= starts_again(world, &mut operator);
         let Some(seen) = world.job(job).await else { return has_crashed };
         let workload = kueue.workload(job).await.unwrap_or_default();
         let (has_quota, is_finished) = (condition(&workload, "QuotaReserved"), condition(&workload, "Finished"));

@@ -5,7 +5,7 @@
 //! the least urgent request gives its blocks back and waits to be computed again.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use crate::blocks::{BlockId, Blocks};
 use crate::error::{Error, Result};
@@ -18,9 +18,12 @@ const PASSED_OVER: u32 = 64;
 /// How many requests behind one for which there is no room are looked at.
 const LOOK_AHEAD: usize = 32;
 
-/// The number of a request. They come in order of arrival.
+/// Which request. The most urgent comes first, and of those the one that arrived first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RequestId(pub u64);
+pub struct RequestId {
+    urgency: Reverse<i32>,
+    arrival: u64,
+}
 
 /// What is asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -74,17 +77,13 @@ pub struct Figures {
     pub preemptions: u64,
 }
 
-/// The most urgent comes first, and of those the one that arrived first.
-type Rank = (Reverse<i32>, RequestId);
-
 /// Decides which tokens of which requests each step computes.
 #[derive(Debug)]
 pub struct Scheduler {
     limits: Limits,
     blocks: Blocks,
-    waiting: BTreeMap<Rank, Sequence>,
-    running: BTreeMap<Rank, Sequence>,
-    priorities: HashMap<RequestId, i32>,
+    waiting: BTreeMap<RequestId, Sequence>,
+    running: BTreeMap<RequestId, Sequence>,
     arrived: u64,
     figures: Figures,
 }
@@ -97,7 +96,6 @@ impl Scheduler {
             limits,
             waiting: BTreeMap::new(),
             running: BTreeMap::new(),
-            priorities: HashMap::new(),
             arrived: 0,
             figures: Figures::default(),
         }
@@ -118,22 +116,17 @@ impl Scheduler {
             return Err(Error::Full { requests, tokens });
         }
         self.arrived += 1;
-        let id = RequestId(self.arrived);
-        self.priorities.insert(id, request.priority);
-        self.waiting.insert((Reverse(request.priority), id), Sequence::new(id, request.prompt, new));
+        let id = RequestId { urgency: Reverse(request.priority), arrival: self.arrived };
+        self.waiting.insert(id, Sequence::new(id, request.prompt, new));
         Ok(id)
     }
 
     /// Forgets a request. Where a step is under way that computes some of it, its blocks are free after that.
     pub fn cancel(&mut self, id: RequestId) {
-        let Some(rank) = self.rank(id) else { return };
-        if let Some(sequence) = self.running.get_mut(&rank) {
-            sequence.is_cancelled = true;
-            if sequence.planned > 0 {
-                return;
-            }
+        match self.running.get_mut(&id) {
+            Some(sequence) if sequence.planned > 0 => sequence.is_cancelled = true,
+            _ => self.remove(id),
         }
-        self.remove(rank);
     }
 
     /// What the next step computes; nothing where nothing is to be done. The step before must be complete.
@@ -162,10 +155,9 @@ impl Scheduler {
     /// it may have is over by itself.
     pub fn complete(&mut self, step: &[Work], mut next: impl FnMut(RequestId) -> Next) {
         for work in step {
-            let Some(rank) = self.rank(work.id) else { continue };
-            let Some(sequence) = self.running.get_mut(&rank) else { continue };
+            let Some(sequence) = self.running.get_mut(&work.id) else { continue };
             if sequence.is_cancelled {
-                self.remove(rank);
+                self.remove(work.id);
                 continue;
             }
             sequence.advance(&mut self.blocks, &self.limits);
@@ -175,7 +167,7 @@ impl Scheduler {
                     Next::End => true,
                 };
                 if is_over {
-                    self.remove(rank);
+                    self.remove(work.id);
                 }
             }
         }
@@ -191,27 +183,22 @@ impl Scheduler {
         }
     }
 
-    fn rank(&self, id: RequestId) -> Option<Rank> {
-        Some((Reverse(*self.priorities.get(&id)?), id))
-    }
-
     fn waiting_tokens(&self) -> usize {
         self.waiting.values().map(|sequence| sequence.tokens.len()).sum()
     }
 
-    fn remove(&mut self, rank: Rank) {
-        self.waiting.remove(&rank);
-        if let Some(mut sequence) = self.running.remove(&rank) {
+    fn remove(&mut self, id: RequestId) {
+        self.waiting.remove(&id);
+        if let Some(mut sequence) = self.running.remove(&id) {
             sequence.leave(&mut self.blocks);
         }
-        self.priorities.remove(&rank.1);
     }
 
     /// One token for each request that is past its prompt.
     fn plan_decoding(&mut self, budget: &mut usize) {
         let decoding = self.running.iter().filter(|(_, sequence)| sequence.pending() == 1);
-        for rank in decoding.map(|(rank, _)| *rank).collect::<Vec<_>>() {
-            if *budget > 0 && self.make_room(rank, 1) {
+        for id in decoding.map(|(id, _)| *id).collect::<Vec<_>>() {
+            if *budget > 0 && self.make_room(id, 1) {
                 *budget -= 1;
             }
         }
@@ -220,7 +207,7 @@ impl Scheduler {
     /// Shares of a step for those whose tokens are not computed yet.
     fn plan_prompts(&mut self, mut budget: usize) {
         let waits = self.running.iter().filter(|(_, sequence)| sequence.planned == 0);
-        let mut shares: Vec<(Rank, usize)> = waits.map(|(rank, sequence)| (*rank, sequence.pending())).collect();
+        let mut shares: Vec<(RequestId, usize)> = waits.map(|(id, sequence)| (*id, sequence.pending())).collect();
         // What the short ones leave of their even share is the long ones'.
         shares.sort_by_key(|(_, pending)| *pending);
         let count = shares.len();
@@ -229,18 +216,18 @@ impl Scheduler {
             budget -= *share;
         }
         // The most urgent first: those behind it make room.
-        shares.sort_by_key(|(rank, _)| *rank);
-        for (rank, share) in shares {
+        shares.sort_by_key(|(id, _)| *id);
+        for (id, share) in shares {
             if share > 0 {
-                self.make_room(rank, share);
+                self.make_room(id, share);
             }
         }
     }
 
     /// Plans so many tokens of a request, for which the least urgent give their blocks back if need be; false where it gave back its own.
-    fn make_room(&mut self, rank: Rank, tokens: usize) -> bool {
+    fn make_room(&mut self, id: RequestId, tokens: usize) -> bool {
         loop {
-            let Some(sequence) = self.running.get_mut(&rank) else { return false };
+            let Some(sequence) = self.running.get_mut(&id) else { return false };
             let missing = sequence.missing(tokens, &self.limits);
             if missing <= self.blocks.available() {
                 sequence.blocks.extend((0..missing).filter_map(|_| self.blocks.take()));
@@ -253,22 +240,22 @@ impl Scheduler {
         }
     }
 
-    fn preempt(&mut self, rank: Rank) {
-        let Some(mut sequence) = self.running.remove(&rank) else { return };
+    fn preempt(&mut self, id: RequestId) {
+        let Some(mut sequence) = self.running.remove(&id) else { return };
         sequence.leave(&mut self.blocks);
         self.figures.preemptions += 1;
-        self.waiting.insert(rank, sequence);
+        self.waiting.insert(id, sequence);
     }
 
     /// Lets requests run for which there is room, in order. One for which there is none does not keep back those behind it, but for so long.
     fn admit(&mut self, mut budget: usize) {
-        let ranks: Vec<Rank> = self.waiting.keys().take(LOOK_AHEAD).copied().collect();
-        let mut passed_over: Vec<Rank> = Vec::new();
-        for rank in ranks {
+        let ids: Vec<RequestId> = self.waiting.keys().take(LOOK_AHEAD).copied().collect();
+        let mut passed_over: Vec<RequestId> = Vec::new();
+        for id in ids {
             if self.running.len() >= self.limits.running || budget == 0 {
                 break;
             }
-            let Some(sequence) = self.waiting.get(&rank) else { continue };
+            let Some(sequence) = self.waiting.get(&id) else { continue };
             let known = sequence.known_beginning(&self.blocks, &self.limits);
             if self.is_coming(sequence, known.len()) {
                 continue;
@@ -277,12 +264,12 @@ impl Scheduler {
                 if sequence.passed_over >= PASSED_OVER {
                     break;
                 }
-                passed_over.push(rank);
+                passed_over.push(id);
                 continue;
             }
-            let Some(mut sequence) = self.waiting.remove(&rank) else { continue };
-            for rank in passed_over.drain(..) {
-                if let Some(sequence) = self.waiting.get_mut(&rank) {
+            let Some(mut sequence) = self.waiting.remove(&id) else { continue };
+            for id in passed_over.drain(..) {
+                if let Some(sequence) = self.waiting.get_mut(&id) {
                     sequence.passed_over += 1;
                 }
             }
@@ -293,7 +280,7 @@ impl Scheduler {
                 self.figures.found_tokens += sequence.computed as u64;
             }
             budget -= 1;
-            self.running.insert(rank, sequence);
+            self.running.insert(id, sequence);
         }
     }
 
@@ -314,11 +301,8 @@ impl Scheduler {
     fn has_room(&self, sequence: &Sequence, known: &[BlockId]) -> bool {
         let idle = known.iter().filter(|id| self.blocks.is_idle(**id)).count();
         let new = self.limits.blocks_of(sequence.tokens.len()) - known.len();
-        let promised: usize = self
-            .running
-            .values()
-            .map(|running| running.missing(running.pending().max(running.planned), &self.limits))
-            .sum();
+        let promised: usize =
+            self.running.values().map(|running| running.missing(running.pending(), &self.limits)).sum();
         // A block more for each, so that none has to give way at once.
         let reserve = if self.running.is_empty() { 0 } else { self.running.len() + 1 };
         idle + new + promised + reserve <= self.blocks.available()

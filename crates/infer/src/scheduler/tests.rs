@@ -155,7 +155,7 @@ fn live(seed: u64) -> Figures {
         // Somebody leaves while the step is under way.
         if pick(4) == 0 && !expected.is_empty() {
             let ids: Vec<RequestId> = expected.keys().copied().collect();
-            let id = *ids.iter().min_by_key(|id| id.0.wrapping_mul(seed | 1) % 97).unwrap();
+            let id = *ids.iter().min_by_key(|id| id.arrival.wrapping_mul(seed | 1) % 97).unwrap();
             scheduler.cancel(id);
             expected.get_mut(&id).unwrap().is_cancelled = true;
         }

@@ -203,8 +203,10 @@ impl Entry {
     /// The finalizer was written: the job is like this now.
     pub(crate) fn keep(&mut self, job: Option<&TrainingJob>) {
         self.is_keeping = true;
-        // Where another has written, too, the next status is late, and that is looked into then.
-        job.map(|job| self.written.take_in(job));
+        if let Some(job) = job {
+            // Where another has written, too, the next status is late, and that is looked into then.
+            self.written.take_in(job);
+        }
     }
 
     /// When a visit that failed is made again: later with each.
