@@ -16,9 +16,16 @@ use crate::decoder::Decoder;
 use crate::group::accumulate_product;
 use crate::weights::Weights;
 
-/// Bytes of logits in a chunk, unless the options say how many positions. Fewer would have each product spend more on laying
-/// out the head and on adding to its gradient than on itself.
+/// Bytes of logits in a chunk on a GPU, unless the options say how many positions. Fewer would have each product spend more on
+/// laying out the head and on adding to its gradient than on itself.
 const CHUNK_BYTES: i64 = 64 << 20;
+
+/// The same on CPUs, where memory is what the loss is chunked for.
+const CPU_CHUNK_BYTES: i64 = 32 << 20;
+
+/// Logits of a chunk are computed so many ids at a time on CPUs: MKL lays out what it multiplies anew, in memory of its own that
+/// grows with the product.
+const CPU_BLOCK: i64 = 8192;
 
 /// The memory of one chunk of logits, kept from pass to pass: an allocator that gets it back gives parts of it away, and has to ask the
 /// system for as much again.
@@ -105,13 +112,14 @@ impl Targets {
     }
 }
 
-/// Positions in a chunk.
+/// Positions in a chunk. By default a multiple of 8, as products want it.
 fn chunk_length(weights: &Weights, wanted: usize) -> i64 {
     if wanted > 0 {
         return wanted as i64;
     }
     let row_bytes = weights.head.size()[0] * weights.head.kind().elt_size_in_bytes() as i64;
-    (CHUNK_BYTES / row_bytes).max(16)
+    let bytes = if weights.head.device() == Device::Cpu { CPU_CHUNK_BYTES } else { CHUNK_BYTES };
+    (bytes / row_bytes / 8 * 8).max(16)
 }
 
 /// The loss of the residual stream `x` [tokens, hidden] after the last layer, and the gradient of scale times its sum with
@@ -132,20 +140,19 @@ pub(crate) fn loss_and_gradient(
         return Ok((LossSum::default(), losses, x.f_zeros_like()?));
     }
     let x_rows = targets.rows_of(x)?;
-    let (hidden, rstd) = rms_norm(&x_rows, &weights.norm, decoder.config.rms_norm_eps)?;
-    let head_gradient = decoder.groups.head().gradient(&decoder.parameters)?;
-    // Each chunk's gradient takes the place of its hidden states, which have been read by then.
-    let losses =
-        for_each_chunk(decoder, &hidden, &targets.labels, weights, wanted_chunk, Some(scale), |chunk, d_logits| {
-            if let Some(gradient) = &head_gradient {
-                accumulate_product(gradient, &d_logits.f_tr()?, chunk)?;
-            }
-            let _ = d_logits.f_mm_out(chunk, &weights.head)?;
-            Ok(())
-        })?;
     let d_rows = x_rows.f_zeros_like()?;
+    let head_gradient = decoder.groups.head().gradient(&decoder.parameters)?;
     let norm_gradient = decoder.groups.norm.gradient(&decoder.parameters)?;
-    rms_norm_backward(&hidden, &x_rows, &weights.norm, &rstd, &d_rows, norm_gradient.as_ref())?;
+    let losses = for_each_chunk(decoder, &x_rows, &targets.labels, weights, wanted_chunk, Some(scale), |chunk| {
+        let Chunk { start, x, hidden, rstd, logits: d_logits } = chunk;
+        if let Some(gradient) = &head_gradient {
+            accumulate_product(gradient, &d_logits.f_tr()?, hidden)?;
+        }
+        // The gradient of the hidden states takes their place, as they have been read by then.
+        let d_hidden = d_logits.f_mm_out(hidden, &weights.head)?;
+        let d_x = d_rows.f_narrow(0, start, x.size()[0])?;
+        Ok(rms_norm_backward(&d_hidden, x, &weights.norm, rstd, &d_x, norm_gradient.as_ref())?)
+    })?;
     let sum = LossSum { sum: losses.f_sum(Kind::Double)?.f_double_value(&[])?, targets: targets.count() };
     Ok((sum, targets.spread(losses, tokens)?, targets.spread(d_rows, tokens)?))
 }
@@ -163,35 +170,58 @@ pub(crate) fn token_losses(
     if targets.count() == 0 {
         return Ok(Tensor::f_zeros([tokens], (Kind::Float, x.device()))?);
     }
-    let (hidden, _) = rms_norm(&targets.rows_of(x)?, &weights.norm, decoder.config.rms_norm_eps)?;
-    let losses = for_each_chunk(decoder, &hidden, &targets.labels, weights, wanted_chunk, None, |_, _| Ok(()))?;
+    let x_rows = targets.rows_of(x)?;
+    let losses = for_each_chunk(decoder, &x_rows, &targets.labels, weights, wanted_chunk, None, |_| Ok(()))?;
     targets.spread(losses, tokens)
 }
 
-/// The losses of all hidden states, [rows]. `visit` gets each chunk of them with its logits, which `scale` has turned
-/// into the gradient of the logits.
+/// Some rows of the residual stream on their way through the head.
+struct Chunk<'a> {
+    /// The first row.
+    start: i64,
+    /// The rows of the residual stream, normalised, and the reciprocal roots of their means of squares.
+    x: &'a Tensor,
+    hidden: &'a Tensor,
+    rstd: &'a Tensor,
+    /// The logits; with a scale, their gradient.
+    logits: &'a Tensor,
+}
+
+/// The losses of all rows of the residual stream, [rows]. `visit` gets each chunk of them with its logits, which `scale` has
+/// turned into the gradient of the logits.
 fn for_each_chunk(
     decoder: &Decoder,
-    hidden: &Tensor,
+    x: &Tensor,
     labels: &Tensor,
     weights: &Weights,
     wanted_chunk: usize,
     scale: Option<f64>,
-    visit: impl Fn(&Tensor, &Tensor) -> Result<()>,
+    visit: impl Fn(Chunk) -> Result<()>,
 ) -> Result<Tensor> {
-    let rows = hidden.size()[0];
-    let vocabulary = weights.head.size()[0];
+    let rows = x.size()[0];
     let length = chunk_length(weights, wanted_chunk).min(rows);
-    let head = weights.head.f_tr()?;
     // One piece of memory serves all chunks.
-    let memory = decoder.logits.take(length, vocabulary, (hidden.kind(), hidden.device()))?;
+    let memory = decoder.logits.take(length, weights.head.size()[0], (x.kind(), x.device()))?;
     let mut losses = Vec::new();
     for start in (0..rows).step_by(length as usize) {
         let end = (start + length).min(rows);
-        let chunk = hidden.f_i(start..end)?;
-        let logits = chunk.f_mm_out(&memory.f_narrow(0, 0, end - start)?, &head)?;
+        let x = x.f_i(start..end)?;
+        let (hidden, rstd) = rms_norm(&x, &weights.norm, decoder.config.rms_norm_eps)?;
+        let logits = memory.f_narrow(0, 0, end - start)?;
+        head_product(&hidden, &weights.head, &logits)?;
         losses.push(cross_entropy(&logits, &labels.f_i(start..end)?, scale)?);
-        visit(&chunk, &logits)?;
+        visit(Chunk { start, x: &x, hidden: &hidden, rstd: &rstd, logits: &logits })?;
     }
     Ok(Tensor::f_cat(&losses, 0)?)
+}
+
+/// Writes the logits of some hidden states.
+fn head_product(hidden: &Tensor, head: &Tensor, logits: &Tensor) -> Result<()> {
+    let vocabulary = head.size()[0];
+    let block = if head.device() == Device::Cpu { CPU_BLOCK } else { vocabulary };
+    for first in (0..vocabulary).step_by(block as usize) {
+        let count = block.min(vocabulary - first);
+        let _ = hidden.f_mm_out(&logits.f_narrow(1, first, count)?, &head.f_narrow(0, first, count)?.f_tr()?)?;
+    }
+    Ok(())
 }
