@@ -28,7 +28,7 @@ fn kernels(namespace: &str, flags: &[&str]) {
     for flag in ["-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math"].iter().chain(flags) {
         build.flag(flag);
     }
-    build.files(["cpp/kernels.cpp", "cpp/attention.cpp"]).compile(namespace);
+    build.files(["cpp/kernels.cpp", "cpp/attention.cpp", "cpp/cache.cpp"]).compile(namespace);
 }
 
 fn shim(libtorch: &Path) {
@@ -49,6 +49,7 @@ fn shim(libtorch: &Path) {
         .files([
             "cpp/attention_operator.cpp",
             "cpp/autograd.cpp",
+            "cpp/cache_operator.cpp",
             "cpp/operators.cpp",
             "cpp/profiler.cpp",
             "cpp/runtime.cpp",

@@ -4,7 +4,7 @@
 
 For each case OUT/NAME holds `model/` (a Hugging Face folder; absent for the real models of NAME=FOLDER) and
 `reference.safetensors`: a batch, its logits, loss and gradients, plain and packed, a greedy continuation, and the errors of
-bfloat16. OUT/optimizer.safetensors and OUT/sampling.safetensors hold what torch.optim and transformers' samplers do.
+bfloat16. OUT/optimizer.safetensors holds what torch.optim does.
 """
 
 import copy
@@ -17,7 +17,6 @@ from safetensors.torch import save_file
 from torch.nn.functional import cross_entropy
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
-from transformers.generation import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from transformers.models.mistral.modeling_mistral import MistralRMSNorm
 
@@ -172,26 +171,6 @@ def optimizer_reference():
     return out
 
 
-def sampling_reference():
-    """Logits, with ties, and the probabilities that transformers' warpers leave."""
-    out = {}
-    settings = [(1.0, 0, 1.0), (0.7, 0, 1.0), (1.0, 5, 1.0), (1.0, 0, 0.9), (0.6, 8, 0.8), (1.5, 3, 0.5), (2.0, 0, 0.01)]
-    for index, (temperature, top_k, top_p) in enumerate(settings):
-        logits = (torch.randn(50, dtype=torch.float64) * 3).round(decimals=1)
-        if top_p < 1.0:
-            # Which of several equals is dropped first is left to an unstable sort.
-            logits += torch.arange(50) * 1e-4
-        scores = TemperatureLogitsWarper(temperature)(None, logits[None]) if temperature != 1.0 else logits[None]
-        if top_k:
-            scores = TopKLogitsWarper(top_k)(None, scores)
-        if top_p < 1.0:
-            scores = TopPLogitsWarper(top_p)(None, scores)
-        out[f"{index}.settings"] = torch.tensor([temperature, top_k, top_p], dtype=torch.float64)
-        out[f"{index}.logits"] = logits
-        out[f"{index}.probabilities"] = scores[0].softmax(-1)
-    return out
-
-
 def main():
     torch.set_num_threads(2)
     out = Path(sys.argv[1])
@@ -220,7 +199,6 @@ def main():
         save_file(reference(model, text_ids(folder), False), out / name / "reference.safetensors")
     torch.manual_seed(99)
     save_file(optimizer_reference(), out / "optimizer.safetensors")
-    save_file(sampling_reference(), out / "sampling.safetensors")
     (out / "complete").touch()
 
 

@@ -1,16 +1,20 @@
 //! `generate`: continues a prompt, printing the text as it comes.
 
 use std::io::{ErrorKind, Write};
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use palimpsest_model::{Decoder, GenerateOptions, generate};
+use palimpsest_infer::{Engine, Event, Limits, Request, Sampling, Task};
+use palimpsest_model::{CachedDecoder, Decoder};
 use palimpsest_train::{Error, Result};
 use palimpsest_vocab::Tokenizer;
 use serde_json::Value;
 use tch::Kind;
 
 use crate::device::{parse_device, set_threads};
+use crate::serving::Served;
+
+/// Tokens of a long prompt that are computed at once.
+const STEP_TOKENS: usize = 512;
 
 /// How to continue a prompt.
 #[derive(Debug, clap::Args)]
@@ -24,7 +28,7 @@ pub(crate) struct Arguments {
     /// The most ids to generate.
     #[arg(long, default_value_t = 128)]
     max_new_tokens: usize,
-    /// Divides the logits.
+    /// Divides the logits; 0: take the likeliest id each time.
     #[arg(long, default_value_t = 1.0)]
     temperature: f64,
     /// Draw among this many likeliest ids; 0: among all.
@@ -56,32 +60,63 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let model = Decoder::open(&arguments.model, device, compute)?;
     let mut prompt: Vec<u32> = tokenizer.bos().into_iter().collect();
     prompt.extend(tokenizer.encode(&arguments.prompt)?);
-    let options = GenerateOptions {
-        max_new_tokens: arguments.max_new_tokens,
-        greedy: arguments.greedy,
-        temperature: arguments.temperature,
-        top_k: arguments.top_k,
-        top_p: arguments.top_p,
-        seed: arguments.seed,
-        eos: end_ids(&arguments.model, &tokenizer)?,
-        compute,
+    let context = model.config.context() as usize;
+    let limits = Limits {
+        blocks: prompt
+            .len()
+            .saturating_add(arguments.max_new_tokens)
+            .min(context)
+            .div_ceil(CachedDecoder::BLOCK_TOKENS),
+        block_tokens: CachedDecoder::BLOCK_TOKENS,
+        step_tokens: STEP_TOKENS,
+        running: 1,
+        waiting_requests: 1,
+        waiting_tokens: prompt.len(),
+        context,
+        reuses_prefixes: false,
     };
-    let mut ids = prompt.clone();
+    let task = Task {
+        // As many as fit are given, and one at least is asked for.
+        request: Request {
+            prompt: prompt.clone(),
+            new_tokens: arguments.max_new_tokens.min(context.saturating_sub(prompt.len())).max(1),
+            priority: 0,
+        },
+        sampling: Sampling {
+            temperature: if arguments.greedy { 0.0 } else { arguments.temperature },
+            top_k: arguments.top_k,
+            top_p: arguments.top_p,
+            seed: arguments.seed,
+            ..Sampling::default()
+        },
+        ends: end_ids(&arguments.model, &tokenizer)?,
+    };
+    let mut engine = Engine::new(Served::new(&model, compute, &limits)?, limits);
+    let user = |error: palimpsest_infer::Error| Error::User(error.to_string());
+    engine.submit(task).map_err(user)?;
+    let mut ids = prompt;
     let mut shown = Shown::default();
     let mut stdout = std::io::stdout().lock();
     let mut show = |text: &str| {
         let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
     };
     show(shown.next(&tokenizer.decode(&ids)));
-    generate(&model, &prompt, &options, |id| {
-        ids.push(id);
-        show(shown.next(&tokenizer.decode(&ids)));
-        ControlFlow::Continue(())
-    })
-    .map_err(|error| match error {
-        palimpsest_model::Error::Invalid(problem) => Error::User(problem),
-        error => error.into(),
-    })?;
+    let mut failure = None;
+    while failure.is_none() {
+        let is_going_on = engine.step(|_, event| match event {
+            Event::Token(id, _) => {
+                ids.push(id);
+                show(shown.next(&tokenizer.decode(&ids)));
+            }
+            Event::Failed(error) => failure = Some(error),
+        })?;
+        if !is_going_on {
+            break;
+        }
+    }
+    if let Some(error) = failure {
+        return Err(user(error));
+    }
     show(shown.rest(&tokenizer.decode(&ids)));
     println!();
     Ok(())

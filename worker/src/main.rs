@@ -14,6 +14,7 @@ mod export;
 mod generate;
 mod protocol;
 mod rank;
+mod serving;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;

@@ -1,7 +1,7 @@
-//! Why a request is not taken.
+//! Why a request is not taken, or ends.
 
-/// Why a request is not taken.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+/// Why a request is not taken, or ends.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Error {
     /// There is nothing to go on from.
     #[error("the prompt is empty; give it one token at least")]
@@ -26,6 +26,30 @@ pub enum Error {
         /// The tokens of their prompts.
         tokens: usize,
     },
+    /// A token of the prompt that the model does not know.
+    #[error("the prompt holds token {token}, but the model's vocabulary has {vocabulary}")]
+    UnknownToken {
+        /// The token.
+        token: u32,
+        /// Tokens that the model knows.
+        vocabulary: usize,
+    },
+    /// No token is asked for.
+    #[error("no token is asked for; ask for one at least")]
+    NothingAskedFor,
+    /// A setting is out of its bounds.
+    #[error("{field} is {value}; it must be {bounds}")]
+    Setting {
+        /// Its name.
+        field: &'static str,
+        /// What was given.
+        value: f64,
+        /// What it may be.
+        bounds: &'static str,
+    },
+    /// The model has given what is no number.
+    #[error("the model's logits are not numbers; its weights may be damaged")]
+    NoNumbers,
 }
 
 /// Whether a request is taken.

@@ -35,7 +35,7 @@ pub struct ForwardOptions {
     pub compute: Kind,
     /// What layers keep for their backward pass.
     pub checkpointing: Checkpointing,
-    /// Positions whose logits are held at once; 0: as many as fit in 64 MB.
+    /// Positions whose logits are held at once; 0: as many as fit in 32 MB on a CPU, in 64 MB elsewhere.
     pub loss_chunk: usize,
 }
 

@@ -52,6 +52,35 @@ struct AttentionKernels {
   void (*backward)(const Segment& segment, void* scratch);
 };
 
+// Positions of a block of a cache.
+constexpr int64_t kBlock = 32;
+
+// What one key head and the `group` query heads that share it do for new tokens of one sequence whose keys and values lie in a cache,
+// in blocks that follow one another as `blocks` says. Of each block there are, for this head,
+//
+//   keys    [width][kBlock], so that scores are formed of them as they lie
+//   values  [kBlock][padded width]
+struct CachedHead {
+  // The new tokens, and the position of the first.
+  int64_t tokens, position;
+  int64_t width, padded_width, group;
+  // Elements between tokens of the new queries, keys and values, between those of outputs, and between blocks.
+  int64_t stride, out_stride, key_step, value_step;
+  const void *query, *key, *value;
+  void* out;
+  const int32_t* blocks;
+  void *keys, *values;  // of the cache's first block
+};
+
+// Attention over a cache. A row is a query head of a new token; those of one token lie side by side.
+struct CacheKernels {
+  // Puts the new tokens' keys and values into the cache.
+  void (*store)(const CachedHead& head);
+  int64_t (*scratch)(int64_t width, int64_t padded_width);
+  // softmax(query key^T / sqrt(width)) value of rows [first, last), each of which sees the positions up to its own.
+  void (*attend)(const CachedHead& head, int64_t first, int64_t last, void* scratch);
+};
+
 enum Scalar { kFloat32 = 0, kFloat64 = 1, kBFloat16 = 2 };
 
 }  // namespace palimpsest
@@ -60,6 +89,7 @@ enum Scalar { kFloat32 = 0, kFloat64 = 1, kBFloat16 = 2 };
   namespace name {                                           \
   const palimpsest::Kernels& table(int scalar);              \
   const palimpsest::AttentionKernels& attention(int scalar); \
+  const palimpsest::CacheKernels& cache(int scalar);         \
   }
 KERNEL_TABLES(kernels_default)
 #if defined(__x86_64__)

@@ -26,21 +26,24 @@ inline int scalar_of(at::ScalarType type) {
 struct Tables {
   const Kernels& (*kernels)(int scalar);
   const AttentionKernels& (*attention)(int scalar);
+  const CacheKernels& (*cache)(int scalar);
 };
 
 inline Tables tables() {
 #if defined(__x86_64__)
   static const std::string capability = at::get_cpu_capability();
-  if (capability == "AVX512") return {kernels_avx512::table, kernels_avx512::attention};
-  if (capability == "AVX2") return {kernels_avx2::table, kernels_avx2::attention};
+  if (capability == "AVX512") return {kernels_avx512::table, kernels_avx512::attention, kernels_avx512::cache};
+  if (capability == "AVX2") return {kernels_avx2::table, kernels_avx2::attention, kernels_avx2::cache};
 #endif
-  return {kernels_default::table, kernels_default::attention};
+  return {kernels_default::table, kernels_default::attention, kernels_default::cache};
 }
 
 inline const Kernels& kernels_for(at::ScalarType type) { return tables().kernels(scalar_of(type)); }
 inline const AttentionKernels& attention_kernels_for(at::ScalarType type) {
   return tables().attention(scalar_of(type));
 }
+
+inline const CacheKernels& cache_kernels_for(at::ScalarType type) { return tables().cache(scalar_of(type)); }
 
 inline at::ScalarType accumulation_type(at::ScalarType type) { return type == at::kDouble ? at::kDouble : at::kFloat; }
 

@@ -112,6 +112,19 @@ unsafe extern "C" {
         width: i64,
         gradient: *mut Raw,
     ) -> *mut c_char;
+    pub(crate) fn palimpsest_cached_attention(
+        query_key_value: Raw,
+        cached_keys: Raw,
+        cached_values: Raw,
+        spans: *const i64,
+        span_count: i64,
+        blocks: *const i32,
+        block_count: i64,
+        queries: i64,
+        keys: i64,
+        width: i64,
+        out: *mut Raw,
+    ) -> *mut c_char;
     pub(crate) fn palimpsest_embedding_backward(gradient: Raw, ids: Raw, d: Raw, skipped: i64) -> *mut c_char;
 }
 

@@ -5,6 +5,7 @@
 
 mod attention;
 mod autograd;
+mod cache;
 mod error;
 mod ffi;
 mod files;
@@ -17,6 +18,7 @@ mod span;
 
 pub use attention::{Attended, AttentionHeads, attention, attention_backward};
 pub use autograd::{backward, grad, set_gradient};
+pub use cache::{BLOCK_POSITIONS, CachedLayer, CachedSpan, cached_attention};
 pub use error::{Error, Result};
 pub use files::{MappedFile, map_file};
 pub use kernels::{

@@ -145,6 +145,7 @@ fn live(seed: u64) -> Figures {
                 Err(Error::Full { requests, tokens }) => {
                     assert!(requests >= limits.waiting_requests || tokens + prompt.len() > limits.waiting_tokens);
                 }
+                Err(error) => panic!("{error}"),
             }
         }
         let plan = scheduler.plan();

@@ -1,0 +1,129 @@
+//! A decoder that remembers keys and values, in blocks that whoever plans its steps deals out.
+//!
+//! A step takes new tokens of any number of sequences: pieces of prompts and single tokens alike. All their rows go through the
+//! products together; attention alone knows which sequence a row is of.
+
+use palimpsest_torch::{AttentionHeads, BLOCK_POSITIONS, CachedLayer, CachedSpan, cached_attention, rms_norm};
+use tch::{Kind, Tensor, no_grad};
+
+use crate::attention::turn;
+use crate::decoder::Decoder;
+use crate::forward::Turns;
+use crate::layer::mlp;
+use crate::weights::{LayerWeights, Weights};
+use crate::{Error, Result};
+
+/// A decoder and the keys and values of what it has computed.
+#[derive(Debug)]
+pub struct CachedDecoder<'a> {
+    decoder: &'a Decoder,
+    weights: Weights,
+    compute: Kind,
+    layers: Vec<CachedLayer>,
+}
+
+/// New tokens of one sequence.
+#[derive(Clone, Copy, Debug)]
+pub struct NewTokens<'a> {
+    /// The ids, one at least.
+    pub ids: &'a [u32],
+    /// The position of the first.
+    pub position: usize,
+    /// The blocks of all positions from 0 to the last of these, each of [`CachedDecoder::BLOCK_TOKENS`].
+    pub blocks: &'a [u32],
+    /// After which of them logits are wanted.
+    pub logits: Wanted,
+}
+
+/// After which of a sequence's new tokens logits are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// None: there is more of the prompt to come.
+    None,
+    /// The last.
+    Last,
+    /// Each, as for the log-probabilities of a prompt.
+    All,
+}
+
+impl<'a> CachedDecoder<'a> {
+    /// Tokens of a block.
+    pub const BLOCK_TOKENS: usize = BLOCK_POSITIONS as usize;
+
+    /// A decoder that computes in kind `compute`, and room for so many blocks.
+    pub fn new(decoder: &'a Decoder, compute: Kind, blocks: usize) -> Result<Self> {
+        no_grad(|| {
+            let options = (compute, decoder.device());
+            let layer = |_| Ok(CachedLayer::new(blocks as i64, decoder.config.heads(), options)?);
+            let weights = Weights::of(decoder, compute);
+            let layers = (0..weights.layers.len()).map(layer).collect::<Result<_>>()?;
+            Ok(Self { decoder, weights, compute, layers })
+        })
+    }
+
+    /// Bytes that a block takes in all layers.
+    pub fn block_bytes(decoder: &Decoder, compute: Kind) -> u64 {
+        let layer = CachedLayer::block_bytes(decoder.config.heads(), (compute, decoder.device()));
+        (layer * decoder.config.num_hidden_layers) as u64
+    }
+
+    /// Computes new tokens. The logits that are wanted, [rows, vocabulary], in order of the sequences and of their tokens.
+    pub fn step(&self, sequences: &[NewTokens<'_>]) -> Result<Tensor> {
+        no_grad(|| {
+            let config = &self.decoder.config;
+            let device = self.decoder.device();
+            let mut spans = Vec::with_capacity(sequences.len());
+            let (mut ids, mut positions, mut rows) = (Vec::new(), Vec::new(), Vec::new());
+            for sequence in sequences {
+                let (first, position) = (ids.len() as i64, sequence.position as i64);
+                let tokens = sequence.ids.len() as i64;
+                ids.extend(sequence.ids.iter().map(|id| i64::from(*id)));
+                positions.extend(position..position + tokens);
+                match sequence.logits {
+                    Wanted::None => {}
+                    Wanted::Last => rows.push(first + tokens - 1),
+                    Wanted::All => rows.extend(first..first + tokens),
+                }
+                spans.push(CachedSpan { position, tokens, blocks: sequence.blocks });
+            }
+            let Some(last) = positions.iter().max() else {
+                return Err(Error::Invalid("a step of no tokens".to_owned()));
+            };
+            let turns = Turns {
+                angles: self.decoder.angles.angles(config, last + 1, self.compute, device),
+                positions: Tensor::f_from_slice(&positions)?.f_to(device)?,
+            };
+            let ids = Tensor::f_from_slice(&ids)?.f_to(device)?;
+            let mut x = self.decoder.embed(&ids, &self.weights.embedding)?;
+            for (weights, cache) in self.weights.layers.iter().zip(&self.layers) {
+                x = self.layer(&x, weights, cache, &turns, &spans)?;
+            }
+            if (rows.len() as i64) < x.size()[0] {
+                x = x.f_index_select(0, &Tensor::f_from_slice(&rows)?.f_to(device)?)?;
+            }
+            let (hidden, _) = rms_norm(&x, &self.weights.norm, config.rms_norm_eps)?;
+            Ok(hidden.f_mm(&self.weights.head.f_tr()?)?)
+        })
+    }
+
+    fn layer(
+        &self,
+        x: &Tensor,
+        weights: &LayerWeights,
+        cache: &CachedLayer,
+        turns: &Turns,
+        spans: &[CachedSpan<'_>],
+    ) -> Result<Tensor> {
+        let heads: AttentionHeads = self.decoder.config.heads();
+        let epsilon = self.decoder.config.rms_norm_eps;
+        let (normed, _) = rms_norm(x, &weights.input_norm, epsilon)?;
+        let query_key_value = weights.query_key_value.apply(&normed)?;
+        turn(&query_key_value, heads, &turns.rotation())?;
+        let attended = cached_attention(&query_key_value, cache, spans, heads)?;
+        let middle = weights.output.apply_onto(x, &attended)?;
+        mlp(&middle, weights, epsilon)
+    }
+}
+
+#[cfg(test)]
+mod tests;
