@@ -116,6 +116,34 @@ async fn limits_end_jobs_that_cannot_go_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_runs_is_not_scaled_to_more_workers_than_can_train() {
+    let world = World::new().await;
+    let _operator = world.operator(&[]);
+    world
+        .submit("zh", mishap(8, Mishap::Wait), json!({"workers": {"elastic": {"minReplicas": 1, "maxReplicas": 4}}}))
+        .await;
+    world.wait_for("zh", "Progressing", "True").await;
+    let patch = r#"{"spec": {"workers": {"replicas": 2}}}"#;
+    let scale: &[&str] = &["scale", "tj", "zh", "--replicas=2"];
+    for change in [scale, &["patch", "tj", "zh", "--type=merge", "--patch", patch]] {
+        // An API server takes a policy up a moment after it is made.
+        let began = Instant::now();
+        let refused = loop {
+            let dry = [change, &["--dry-run=server"]].concat();
+            let refused = world.server().kubectl(&dry);
+            if refused.code != Some(0) {
+                break refused;
+            }
+            assert!(began.elapsed() < Duration::from_secs(30), "the policy is not taken up: {change:?}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        };
+        let why = "spec.workers.replicas: 2 workers are not available in this version; leave 1";
+        assert!(refused.stderr.contains(why), "{}", refused.stderr);
+    }
+    world.server().kubectl_succeed(&["scale", "tj", "zh", "--replicas=1"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_job_says_what_it_is_at_and_why() {
     let script = Script { pods: vec![Stillborn::NoImage("Back-off pulling image")], ..mishap(12, Mishap::Wait) };
     let world = World::new().await;
