@@ -2,6 +2,7 @@
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -15,6 +16,7 @@ struct Undisturbed {
     library: PathBuf,
     weights: Vec<u8>,
     losses: Vec<(u64, f64)>,
+    measurements: Vec<serde_json::Value>,
     /// How often its rank waits for the disk.
     syncs: u64,
 }
@@ -36,7 +38,15 @@ fn undisturbed() -> &'static Undisturbed {
         assert_eq!(ended.code, Some(0), "{ended:?}");
         let counted = fs::read_to_string(plan.join("syncs")).unwrap();
         let syncs = counted.trim().parse().unwrap();
-        Undisturbed { weights: weights(&output), losses: losses(&output), syncs, job, library, _folder: folder }
+        Undisturbed {
+            weights: weights(&output),
+            losses: losses(&output),
+            measurements: measurements(&output),
+            syncs,
+            job,
+            library,
+            _folder: folder,
+        }
     })
 }
 
@@ -47,6 +57,11 @@ fn weights(folder: &Path) -> Vec<u8> {
 fn losses(folder: &Path) -> Vec<(u64, f64)> {
     let records = read_json_lines(&folder.join("metrics.jsonl"));
     records.iter().map(|record| (record["step"].as_u64().unwrap(), record["loss"].as_f64().unwrap())).collect()
+}
+
+fn measurements(folder: &Path) -> Vec<serde_json::Value> {
+    let path = folder.join("evaluations.jsonl");
+    if path.exists() { read_json_lines(&path) } else { Vec::new() }
 }
 
 fn write_plan(plan: &Path, turns: &[&str]) {
@@ -150,6 +165,41 @@ fn kill_all(child: &mut Child) {
     }
 }
 
+/// Starts a job and kills all of it at its `nth` measurement; false where that was over by then.
+fn is_killed_at_measurement(nth: usize, job: &Path, output: &Path) -> bool {
+    let mut child = command(job, output, None).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let begun = lines.map(Result::unwrap).filter(|line| line.contains("measuring bits per byte")).nth(nth);
+    assert!(begun.is_some(), "there is no measurement {nth}");
+    kill_all(&mut child);
+    measurements(output).len() == nth
+}
+
+#[test]
+fn a_job_killed_while_it_measures_measures_again() {
+    let Undisturbed { job, weights: expected, losses: expected_losses, measurements: expected_measurements, .. } =
+        undisturbed();
+    // Before the first step, and after each stage.
+    assert_eq!(expected_measurements.len(), 3);
+    for nth in 0..3 {
+        let mut tries = 0;
+        let folder = loop {
+            let folder = tempfile::tempdir().unwrap();
+            if is_killed_at_measurement(nth, job, &folder.path().join("out")) {
+                break folder;
+            }
+            tries += 1;
+            assert!(tries < 20, "measurement {nth} is always over already");
+        };
+        let output = folder.path().join("out");
+        let ended = run(job, &output, None);
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        assert!(weights(&output) == *expected);
+        assert_eq!(losses(&output), *expected_losses);
+        assert_eq!(measurements(&output), *expected_measurements);
+    }
+}
+
 #[test]
 fn an_agent_that_is_killed_is_replaced() {
     let Undisturbed { job, weights: expected, losses: expected_losses, .. } = undisturbed();
@@ -176,7 +226,7 @@ fn a_damaged_checkpoint_is_passed_over_and_none_that_is_whole_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("out");
     let mut child = command(job, &output, None).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    wait_for_step(&mut child, &output, 22);
+    wait_for_step(&mut child, &output, 32);
     kill_all(&mut child);
     let checkpoints = output.join("checkpoints");
     let newest = |nth: usize| {
@@ -185,16 +235,20 @@ fn a_damaged_checkpoint_is_passed_over_and_none_that_is_whole_is_an_error() {
         steps.sort();
         steps[steps.len() - 1 - nth].clone()
     };
-    // One bit is flipped in the newest, and the one before it cut short.
-    let flipped = newest(0).join("model.safetensors");
+    // The newest is cut short, and one bit is flipped in the one before it.
+    let (cut, flipped) = (newest(0).join("optimizer.safetensors"), newest(1).join("model.safetensors"));
+    fs::OpenOptions::new().write(true).open(&cut).unwrap().set_len(100).unwrap();
     let mut bytes = fs::read(&flipped).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     fs::write(&flipped, bytes).unwrap();
     let ended = run(job, &output, None);
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    let warning = format!("checkpoint {} is damaged (model.safetensors is not as it was written)", newest(0).display());
-    let damaged = flipped.parent().unwrap().display().to_string();
-    assert!(ended.stderr.contains(&damaged) && ended.stderr.contains("is damaged"), "{warning}: {}", ended.stderr);
+    for damaged in [&cut, &flipped] {
+        let file = damaged.file_name().unwrap().to_str().unwrap();
+        let folder = damaged.parent().unwrap().display();
+        let warning = format!("checkpoint {folder} is damaged ({file} is not as it was written)");
+        assert!(ended.stderr.contains(&warning), "{warning}: {}", ended.stderr);
+    }
     assert!(weights(&output) == *expected);
     assert_eq!(losses(&output), *expected_losses);
 

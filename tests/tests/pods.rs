@@ -4,7 +4,8 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::Instant;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 use palimpsest_tests::{
     Cluster, SMALL_JOB, built, install, make_image, read_json_lines, repository, steps, succeed, wait_until, write_job,
@@ -15,6 +16,16 @@ const TEMPLATE: &str = "  workers: {template: {spec: {containers: [{name: worker
 
 const WORKER: &str = "palimpsest.test/worker:pods";
 const OPERATOR: &str = "palimpsest.test/operator:pods";
+
+/// The rank in a pod, by the number that this machine knows it by.
+fn rank_in(uid: &str) -> Option<u32> {
+    let numbers = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let mut ranks = numbers.filter(|number: &u32| {
+        let read = |name: &str| fs::read_to_string(format!("/proc/{number}/{name}")).unwrap_or_default();
+        read("cgroup").contains(uid) && read("cmdline").split('\0').nth(1) == Some("rank")
+    });
+    ranks.next()
+}
 
 #[test]
 fn a_job_survives_its_pods_and_its_operator_with_the_bits_of_a_run_on_one_machine() {
@@ -46,6 +57,16 @@ fn a_job_survives_its_pods_and_its_operator_with_the_bits_of_a_run_on_one_machin
     let pod = || cluster.kubectl(&["get", "pods", "--selector=palimpsest.dev/job=small", "--output=name"]).stdout;
     wait_until("step 15", || steps(&metrics) >= 15);
     let first = pod();
+    let uid = cluster.kubectl_succeed(&["get", first.trim(), "--output=jsonpath={.metadata.uid}"]).stdout;
+    let rank = rank_in(&uid).unwrap();
+    assert!(Command::new("kill").args(["-KILL", &rank.to_string()]).status().unwrap().success());
+    let began = Instant::now();
+    wait_until("another rank", || rank_in(&uid).is_some_and(|another| another != rank));
+    let before = steps(&metrics);
+    wait_until("the next step", || steps(&metrics) > before);
+    println!("from a rank's crash to the next step: {:.1} s", began.elapsed().as_secs_f64());
+    assert_eq!(pod(), first, "a rank is started again in its pod");
+
     cluster.kubectl_succeed(&["delete", first.trim(), "--wait=false"]);
     let began = Instant::now();
     wait_until("another pod", || !pod().contains(first.trim()) && !pod().is_empty());
@@ -62,7 +83,7 @@ fn a_job_survives_its_pods_and_its_operator_with_the_bits_of_a_run_on_one_machin
     let row = cluster.kubectl_succeed(&["get", "tj", "small"]).stdout;
     assert!(row.contains("Succeeded"), "{row}");
     let counted = "--output=jsonpath={.status.restarts} {.status.disruptions} {.status.progress.progressPercentage}";
-    assert_eq!(cluster.kubectl_succeed(&["get", "tj", "small", counted]).stdout, "0 1 100");
+    assert_eq!(cluster.kubectl_succeed(&["get", "tj", "small", counted]).stdout, "1 1 100");
 
     let output = folder.path().join("run");
     succeed(&["run", local.to_str().unwrap(), "--output", output.to_str().unwrap()]);
@@ -76,15 +97,36 @@ fn a_job_survives_its_pods_and_its_operator_with_the_bits_of_a_run_on_one_machin
     };
     assert_eq!(of(&results.join("small")), of(&output), "one line a step");
 
-    // What only a worker can see is a condition with a reason, and an event.
-    let missing = on_claims.replace("name: small", "name: missing").replace("recipes.jsonl", "nothing.jsonl");
-    let missing = missing.replace("pvc://results/small/", "pvc://results/missing/");
-    cluster.apply(&missing);
-    cluster.kubectl_succeed(&["wait", "tj/missing", "--for=condition=Failed", "--timeout=15s"]);
-    let described = cluster.kubectl_succeed(&["describe", "tj", "missing"]).stdout;
-    for part in ["DatasetNotFound", "nothing.jsonl", "Warning"] {
-        assert!(described.contains(part), "{part} is not in {described}");
-    }
+    // What is wrong is a condition with a reason, a message and an event, within seconds.
+    let recipes = fs::read_to_string(corpora.join("recipes.jsonl")).unwrap();
+    let first_line = recipes.lines().next().unwrap();
+    fs::write(corpora.join("broken.jsonl"), format!("{first_line}\n{{\"text\": \n")).unwrap();
+    let tells = |name: &str, from: &str, to: &str, condition: &str, parts: &[&str]| {
+        let wrong = on_claims.trim_end().replace("name: small", &format!("name: {name}"));
+        let wrong = format!("{}\n{TEMPLATE}", wrong.replace("pvc://results/small/", &format!("pvc://results/{name}/")));
+        assert!(wrong.contains(from), "{from}");
+        cluster.apply(&wrong.replace(from, to));
+        let began = Instant::now();
+        loop {
+            let row = cluster.kubectl_succeed(&["get", "tj", name, &format!("--output=jsonpath={condition}")]).stdout;
+            let described = cluster.kubectl_succeed(&["describe", "tj", name]).stdout;
+            let is_told =
+                row.starts_with(parts[0]) && parts.iter().chain(&["Warning"]).all(|part| described.contains(part));
+            if is_told {
+                println!("{name}: told after {:.1} s", began.elapsed().as_secs_f64());
+                break;
+            }
+            assert!(began.elapsed() < Duration::from_secs(15), "{name}: {parts:?} are not in {row}\n{described}");
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    };
+    let failed = "{.status.conditions[?(@.type=='Failed')].reason}";
+    let stuck = "{.status.conditions[?(@.type=='Progressing')].reason}";
+    tells("missing", "recipes.jsonl", "nothing.jsonl", failed, &["DatasetNotFound", "nothing.jsonl"]);
+    tells("broken", "questions.jsonl", "broken.jsonl", failed, &["DatasetInvalid", "broken.jsonl", "line 2"]);
+    tells("claimless", "pvc://corpora/", "pvc://nowhere/", stuck, &["Unschedulable", "\"nowhere\" not found"]);
+    let image = "{name: worker, image: palimpsest.test/none:1, ";
+    tells("imageless", "{name: worker, ", image, stuck, &["ImagePullFailed", "palimpsest.test/none:1"]);
     cluster.kubectl_succeed(&["delete", "tj", "--all", "--timeout=30s"]);
     assert_eq!(pod(), "", "no pod outlives its job");
 }

@@ -28,6 +28,7 @@ const JOB: &str = r#"{
     "data": {"sequenceLength": 64, "datasets": [{"name": "recipes", "uri": "file://CORPORA/en/recipes.jsonl"}]},
     "stages": [{"name": "only", "buckets": 1, "mixture": [{"dataset": "recipes", "weight": 1}], "budget": {"tokens": TOKENS},
                 "batch": {"sequences": 4, "microBatch": 4}}],
+    "checkpoint": {"intervalSteps": 10000},
     "output": {"uri": "file://OUTPUT/model"}
   }
 }"#;
@@ -91,7 +92,11 @@ struct Stream {
 
 impl Stream {
     async fn order(&self, number: u64, command: command::Command) {
-        let attempt = Some(control::Attempt { job_uid: "job".to_owned(), number });
+        self.order_of("job", number, command).await;
+    }
+
+    async fn order_of(&self, job: &str, number: u64, command: command::Command) {
+        let attempt = Some(control::Attempt { job_uid: job.to_owned(), number });
         self.commands.send(Ok(control::Command { attempt, command: Some(command) })).await.unwrap();
     }
 
@@ -141,6 +146,14 @@ impl Stream {
         .await
     }
 
+    async fn committed(&mut self) -> u64 {
+        let committed = |report: &report::Report| match report {
+            report::Report::CheckpointCommitted(committed) => Some(committed.step),
+            _ => None,
+        };
+        self.until(committed).await.1
+    }
+
     async fn finished(&mut self) -> (u64, finished::Outcome) {
         self.until(|report| match report {
             report::Report::Finished(finished) => Some(finished.outcome()),
@@ -182,7 +195,16 @@ async fn a_rank_is_drained_told_of_again_and_gone_on_with() {
     let (attempt, failure) = stream.failure().await;
     assert_eq!(attempt, 2);
     assert!(failure.message.contains("older than attempt 3"), "{}", failure.message);
+    // Nor is that of another job, however new.
+    stream.order_of("another", 9, command::Command::Abort(control::Abort {})).await;
+    let (attempt, before) = stream.step().await;
+    assert_eq!(attempt, 3);
+    // A checkpoint is written between those that are due, and training goes on.
+    stream.order(3, command::Command::Checkpoint(control::Checkpoint {})).await;
+    let committed = stream.committed().await;
+    assert!((before..10_000).contains(&committed), "{committed}");
     let (_, before) = stream.step().await;
+    assert!(before > committed, "{before} > {committed}");
 
     // The coordinator goes and comes back: training has gone on meanwhile.
     drop(stream);

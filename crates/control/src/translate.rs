@@ -28,7 +28,6 @@ pub(crate) fn observed(report: &report::Report) -> Option<Report> {
         report::Report::Hello(_)
         | report::Report::Phase(_)
         | report::Report::Planned(_)
-        | report::Report::Stats(_)
         | report::Report::Evaluation(_)
         | report::Report::Warning(_) => return None,
     })

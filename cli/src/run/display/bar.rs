@@ -42,7 +42,6 @@ impl Bar {
             | report::Report::Leaving(_)
             | report::Report::CheckpointCommitted(_)
             | report::Report::Hello(_)
-            | report::Report::Stats(_)
             | report::Report::Finished(_)
             | report::Report::Failure(_) => {}
         }

@@ -34,7 +34,6 @@ impl Lines {
             | report::Report::Leaving(_)
             | report::Report::CheckpointCommitted(_)
             | report::Report::Hello(_)
-            | report::Report::Stats(_)
             | report::Report::Finished(_)
             | report::Report::Failure(_) => None,
         };
