@@ -73,7 +73,7 @@ fn from_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, String> {
 }
 
 /// The steps and folders that have a manifest, oldest first.
-fn committed(root: &Path) -> Result<Vec<(u64, PathBuf)>> {
+pub(super) fn committed(root: &Path) -> Result<Vec<(u64, PathBuf)>> {
     let entries = match fs::read_dir(root) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),

@@ -100,3 +100,6 @@ impl Checkpoint {
         Ok(Tensor::read_safetensors(self.folder.join(OPTIMIZER))?.into_iter().collect())
     }
 }
+
+#[cfg(test)]
+mod tests;
