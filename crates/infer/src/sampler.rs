@@ -201,15 +201,11 @@ fn filter(logits: &[f32], largest: f32, sampling: &Sampling, candidates: &mut Ve
     candidates.clear();
     let all = logits.iter().enumerate().map(|(token, logit)| (token as u32, *logit));
     let descending = |left: &(u32, f32), right: &(u32, f32)| right.1.total_cmp(&left.1);
-    match sampling.top_k {
-        0 => candidates.extend(all),
-        top_k if top_k >= logits.len() => candidates.extend(all),
-        top_k => {
-            candidates.extend(all);
-            let (_, (_, least), _) = candidates.select_nth_unstable_by(top_k - 1, descending);
-            let least = *least;
-            candidates.retain(|(_, logit)| *logit >= least);
-        }
+    candidates.extend(all);
+    if (1..candidates.len()).contains(&sampling.top_k) {
+        let (_, (_, least), _) = candidates.select_nth_unstable_by(sampling.top_k - 1, descending);
+        let least = *least;
+        candidates.retain(|(_, logit)| *logit >= least);
     }
     let weight = |logit: f32| ((f64::from(logit) - f64::from(largest)) / sampling.temperature).exp();
     if sampling.top_p < 1.0 {

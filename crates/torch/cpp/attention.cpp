@@ -183,15 +183,6 @@ struct Attention {
 
 }  // namespace
 
-const palimpsest::AttentionKernels& attention(int scalar) {
-  switch (scalar) {
-    case palimpsest::kFloat64:
-      return Attention<double, double>::kernels;
-    case palimpsest::kBFloat16:
-      return Attention<bfloat16, float>::kernels;
-    default:
-      return Attention<float, float>::kernels;
-  }
-}
+const palimpsest::AttentionKernels& attention(int scalar) { return kernels_of<Attention>(scalar); }
 
 }  // namespace KERNELS

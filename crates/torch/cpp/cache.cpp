@@ -102,15 +102,6 @@ struct Cache {
 
 }  // namespace
 
-const palimpsest::CacheKernels& cache(int scalar) {
-  switch (scalar) {
-    case palimpsest::kFloat64:
-      return Cache<double, double>::kernels;
-    case palimpsest::kBFloat16:
-      return Cache<bfloat16, float>::kernels;
-    default:
-      return Cache<float, float>::kernels;
-  }
-}
+const palimpsest::CacheKernels& cache(int scalar) { return kernels_of<Cache>(scalar); }
 
 }  // namespace KERNELS

@@ -154,15 +154,6 @@ struct Of {
 
 }  // namespace
 
-const palimpsest::Kernels& table(int scalar) {
-  switch (scalar) {
-    case palimpsest::kFloat64:
-      return Of<double, double>::kernels;
-    case palimpsest::kBFloat16:
-      return Of<bfloat16, float>::kernels;
-    default:
-      return Of<float, float>::kernels;
-  }
-}
+const palimpsest::Kernels& table(int scalar) { return kernels_of<Of>(scalar); }
 
 }  // namespace KERNELS

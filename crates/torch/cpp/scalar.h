@@ -1,5 +1,9 @@
 // Scalar types of the kernels, and the exponential that the compiler can vectorise. Included inside of the anonymous namespace
 // of each instruction set, so that no code for a newer CPU can leak into the rest; see build.rs.
+#pragma once
+
+#include "kernels.h"
+
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
@@ -55,6 +59,19 @@ inline float exponential(float x) {
   return x != x ? x : result;
 }
 inline double exponential(double x) { return exp(x); }
+
+// The kernels for a scalar type, of a family that is written for each and its accumulation type.
+template <template <typename, typename> class Family>
+const auto& kernels_of(int scalar) {
+  switch (scalar) {
+    case palimpsest::kFloat64:
+      return Family<double, double>::kernels;
+    case palimpsest::kBFloat16:
+      return Family<bfloat16, float>::kernels;
+    default:
+      return Family<float, float>::kernels;
+  }
+}
 
 }  // namespace
 }  // namespace KERNELS
