@@ -5,9 +5,11 @@ use std::path::Path;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
-    let file = folder.join("control.proto");
-    println!("cargo:rerun-if-changed={}", file.display());
-    let descriptors = protox::compile([&file], [&folder])?;
+    let files = ["control.proto", "inference.proto"].map(|name| folder.join(name));
+    for file in &files {
+        println!("cargo:rerun-if-changed={}", file.display());
+    }
+    let descriptors = protox::compile(&files, [&folder])?;
     tonic_prost_build::configure().build_transport(true).compile_fds(descriptors)?;
     Ok(())
 }
