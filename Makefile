@@ -53,6 +53,7 @@ test: lint build
 e2e: build
 	[ -n "$$KUBECONFIG" ] || tests/cluster/binaries.sh
 	CI=true cargo test --workspace --features palimpsest-tests/e2e --test e2e -- --test-threads=1 --nocapture
+	cargo test --workspace --features palimpsest-tests/e2e --test kills stands_still
 	[ -n "$$KUBECONFIG" ] || CI=true PALIMPSEST_ALL_CRASHES=1 cargo test --workspace --test operator_crashes --test operator_faults --test pods -- --nocapture
 
 # Links against the CUDA libraries of the same wheel; runs nothing on a GPU.

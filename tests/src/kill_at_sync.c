@@ -3,8 +3,10 @@
  *
  * KILL_ROLE  a word of the command line of the processes that count: "rank", "agent"
  * KILL_PLAN  a folder of files 0, 1, 2, ...: each process that counts takes the next of them, by making it vanish; it
- *            holds how many fsyncs are survived, and whether to take the agent and the command line along ("all").
- *            A process that comes to its end writes their number to the file "syncs" there.
+ *            holds how many fsyncs are survived, and what happens at the next: it is killed ("rank"), or with its agent
+ *            and the command line ("all"), or its agent is ("agent"), which it does not outlive, or the command line
+ *            is ("command"), or its thread stands still for ever ("hang"). What was about to be synced is told in the
+ *            file of the turn, by its path. A process that comes to its end writes their number to the file "syncs".
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -17,7 +19,8 @@
 
 static long due = -1;
 static long syncs = 0;
-static int takes_all = 0;
+static char how[16] = "";
+static char taken[4200] = "";
 
 static int counts(void) {
   char line[4096];
@@ -37,14 +40,13 @@ __attribute__((constructor)) static void take_turn(void) {
   const char* plan = getenv("KILL_PLAN");
   if (plan == NULL || !counts()) return;
   for (int turn = 0; turn < 1000; ++turn) {
-    char path[4096], taken[4200], how[16] = "";
+    char path[4096];
     snprintf(path, sizeof path, "%s/%d", plan, turn);
     snprintf(taken, sizeof taken, "%s.%d", path, (int)getpid());
     if (rename(path, taken) != 0) continue;
     FILE* file = fopen(taken, "r");
     if (file != NULL && fscanf(file, "%ld %15s", &due, how) < 1) due = -1;
     if (file != NULL) fclose(file);
-    takes_all = strcmp(how, "all") == 0;
     return;
   }
 }
@@ -71,19 +73,35 @@ static pid_t parent_of(pid_t process) {
   return parent;
 }
 
+static void tell_where(int fd) {
+  char link[64], path[4096];
+  snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+  ssize_t length = readlink(link, path, sizeof path - 1);
+  FILE* file = length < 0 ? NULL : fopen(taken, "w");
+  if (file == NULL) return;
+  path[length] = 0;
+  fprintf(file, "%s\n", path);
+  fclose(file);
+}
+
+static void come_to_harm(void) {
+  pid_t agent = getppid();
+  pid_t command_line = parent_of(agent);
+  int takes_all = strcmp(how, "all") == 0, takes_agent = strcmp(how, "agent") == 0, takes_command = strcmp(how, "command") == 0;
+  if ((takes_all || takes_command) && command_line > 1) kill(command_line, SIGKILL);
+  if ((takes_all || takes_agent) && agent > 1) kill(agent, SIGKILL);
+  if (takes_command) return;
+  if (!takes_agent && strcmp(how, "hang") != 0) kill(getpid(), SIGKILL);
+  for (;;) pause();
+}
+
 int fsync(int fd) {
   static int (*real)(int) = NULL;
   if (real == NULL) real = (int (*)(int))dlsym(RTLD_NEXT, "fsync");
   __sync_fetch_and_add(&syncs, 1);
   if (due >= 0 && __sync_fetch_and_sub(&due, 1) == 0) {
-    if (takes_all) {
-      pid_t agent = getppid();
-      pid_t command_line = parent_of(agent);
-      if (command_line > 1) kill(command_line, SIGKILL);
-      if (agent > 1) kill(agent, SIGKILL);
-    }
-    kill(getpid(), SIGKILL);
-    pause();
+    tell_where(fd);
+    come_to_harm();
   }
   return real(fd);
 }

@@ -82,30 +82,37 @@ fn end_of(child: Child) -> String {
     told
 }
 
-#[test]
-fn a_rank_that_is_killed_takes_its_next_step_soon() {
-    let bench = Bench::new();
-    let child = bench.start();
-    bench.wait_for_step(6);
+/// Kills the rank, and tells how long it is until the next one has taken a step.
+fn time_to_the_next_step(bench: &Bench) -> Duration {
     let rank = children(bench.agent())[0];
+    let modified = || fs::metadata(bench.output.join("metrics.jsonl")).unwrap().modified().unwrap();
     signal(rank, "KILL");
     let began = Instant::now();
     while children(bench.agent()).first().is_none_or(|other| *other == rank) {
         std::thread::sleep(Duration::from_millis(1));
     }
     let started = began.elapsed();
-    let killed_at = fs::metadata(bench.output.join("metrics.jsonl")).unwrap().modified().unwrap();
+    let killed_at = modified();
     // The file is cut back, and then it grows.
-    let modified = || fs::metadata(bench.output.join("metrics.jsonl")).unwrap().modified().unwrap();
     while modified() == killed_at {
         std::thread::sleep(Duration::from_millis(1));
     }
     let cut_back = bench.steps();
     bench.wait_for_step(cut_back + 1);
-    let took = began.elapsed();
-    println!("a new process after {started:?}, its first step after {took:?}");
-    // On a machine of its own it takes less than 2 s.
-    assert!(took < Duration::from_secs(20), "{took:?}");
+    println!("a new process after {started:?}, its first step after {:?}", began.elapsed());
+    began.elapsed()
+}
+
+#[test]
+fn a_rank_that_is_killed_takes_its_next_step_within_two_seconds() {
+    let bench = Bench::new();
+    let child = bench.start();
+    // Whatever else the machine does, it lets one of several through.
+    let times = [6, 12, 24, 36].map(|step| {
+        bench.wait_for_step(step);
+        time_to_the_next_step(&bench)
+    });
+    assert!(times.iter().any(|time| *time < Duration::from_secs(2)), "{times:?}");
     end_of(child);
     bench.check();
 }

@@ -84,8 +84,9 @@ fn run(job: &Path, output: &Path, kills: Option<(&Path, &Path)>) -> Ended {
     command(job, output, kills).output().unwrap().into()
 }
 
-/// Runs the job again and again while it is killed as planned, and compares what it leaves.
-fn check(turns: &[String]) {
+/// Runs the job again and again while it is killed as planned, and compares what it leaves. Gives what was being written at
+/// each kill, below the run's folder.
+fn check(turns: &[String]) -> Vec<String> {
     let Undisturbed { job, library, weights: expected, losses: expected_losses, .. } = undisturbed();
     let folder = tempfile::tempdir().unwrap();
     let (output, plan) = (folder.path().join("out"), folder.path().join("plan"));
@@ -103,12 +104,16 @@ fn check(turns: &[String]) {
     }
     assert!(weights(&output) == *expected, "{turns:?}: other weights");
     assert_eq!(losses(&output), *expected_losses, "{turns:?}");
-    let left = fs::read_dir(&plan).unwrap().filter(|entry| {
-        entry
-            .as_ref()
-            .is_ok_and(|entry| entry.file_name().to_str().is_some_and(|name| !name.contains('.') && name != "syncs"))
-    });
-    assert_eq!(left.count(), 0, "{turns:?}: every kill was made");
+    let mut places = Vec::new();
+    for entry in fs::read_dir(&plan).unwrap().map(|entry| entry.unwrap().path()) {
+        if entry.file_name().is_some_and(|name| name != "syncs") {
+            let told = fs::read_to_string(&entry).unwrap();
+            let place = told.trim().strip_prefix(output.to_str().unwrap());
+            places.push(place.unwrap_or_else(|| panic!("{turns:?}: a kill was not made: {told}")).to_owned());
+        }
+    }
+    assert_eq!(places.len(), turns.len());
+    places
 }
 
 /// Kills that are spread over all that a job writes: the tokenizer, packed data, checkpoints before and after the rename of
@@ -117,7 +122,7 @@ fn check(turns: &[String]) {
 fn a_job_killed_at_any_write_goes_on_to_the_same_bits() {
     let syncs = undisturbed().syncs;
     assert!(syncs > 100, "{syncs}");
-    let mut kills = 0;
+    let mut places = Vec::new();
     for chain in 0..8u64 {
         // The first of a chain falls in its eighth of the whole job; the others soon after the process before went on.
         let first = syncs * chain / 8 + chain % 3;
@@ -125,17 +130,45 @@ fn a_job_killed_at_any_write_goes_on_to_the_same_bits() {
             .chain((1..4).map(|turn| 8 + (chain * 4 + turn) * 7 % 24))
             .enumerate()
             .map(|(turn, sync)| {
-                format!("{sync} {}", if (turn as u64 + chain).is_multiple_of(2) { "rank" } else { "all" })
+                // The rank outlives its command line, and no other takes a turn after it.
+                let last = if chain % 2 == 0 { "command" } else { "rank" };
+                let kills = ["rank", "all", "agent", last];
+                format!("{sync} {}", kills[if turn == 3 { 3 } else { (turn + chain as usize) % 3 }])
             })
             .collect();
-        kills += turns.len();
-        check(&turns);
+        places.extend(check(&turns));
     }
-    for before_the_end in [1, 2, 3, 5, 8, 13, 21, 30] {
-        kills += 1;
-        check(&[format!("{} {}", syncs - before_the_end, if before_the_end % 2 == 0 { "rank" } else { "all" })]);
+    for (number, before_the_end) in [1, 2, 3, 5, 8, 13, 21, 30].into_iter().enumerate() {
+        let kills = ["rank", "all", "agent", "command"][number % 4];
+        places.extend(check(&[format!("{} {kills}", syncs - before_the_end)]));
     }
-    assert_eq!(kills, 40);
+    assert_eq!(places.len(), 40);
+    let count = |matches: &dyn Fn(&str) -> bool| places.iter().filter(|place| matches(place)).count();
+    let of_checkpoint = |place: &str| place.starts_with("/checkpoints/.step-");
+    for (what, kills) in [
+        ("preparation", count(&|place| place.starts_with("/prepared"))),
+        ("a checkpoint's file", count(&|place| of_checkpoint(place) && place.matches('/').count() == 3)),
+        ("a checkpoint's folder, before its rename", count(&|place| of_checkpoint(place) && place.matches('/').count() == 2)),
+        ("the export", count(&|place| place.starts_with("/.model."))),
+        ("the run's folder, after a rename", count(&str::is_empty)),
+    ] {
+        assert!(kills >= 2, "{what}: {kills} of {places:#?}");
+    }
+}
+
+/// Two minutes, for which a rank is waited for: `make e2e`.
+#[cfg(feature = "e2e")]
+#[test]
+fn a_rank_that_lives_but_stands_still_is_started_again() {
+    let Undisturbed { job, library, syncs, weights: expected, losses: expected_losses, .. } = undisturbed();
+    let folder = tempfile::tempdir().unwrap();
+    let (output, plan) = (folder.path().join("out"), folder.path().join("plan"));
+    write_plan(&plan, &[&format!("{} hang", syncs / 2)]);
+    let ended = run(job, &output, Some((library, &plan)));
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.stderr.contains("no step"), "{}", ended.stderr);
+    assert!(weights(&output) == *expected);
+    assert_eq!(losses(&output), *expected_losses);
 }
 
 /// The processes that a process has started.
@@ -266,6 +299,60 @@ fn a_damaged_checkpoint_is_passed_over_and_none_that_is_whole_is_an_error() {
         ended.stderr
     );
     assert_eq!(fs::read(output.join("metrics.jsonl")).unwrap(), metrics, "what was there is intact");
+}
+
+/// A small file system that is gone with the value; `None` where the system lets us mount none.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn mount(megabytes: u32) -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={megabytes}m"), "tmpfs"]).arg(folder.path());
+        mount.output().is_ok_and(|output| output.status.success()).then_some(Self(folder))
+    }
+
+    /// Writes a file until there is no room for more.
+    fn fill(&self) -> PathBuf {
+        let ballast = self.0.path().join("ballast");
+        let mut file = fs::File::create(&ballast).unwrap();
+        while std::io::Write::write_all(&mut file, &[0; 4096]).is_ok() {}
+        ballast
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.0.path()).status();
+    }
+}
+
+#[test]
+fn a_job_whose_disk_was_full_goes_on_from_the_checkpoint_before() {
+    let Some(disk) = SmallDisk::mount(64) else {
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "a tmpfs cannot be mounted");
+        eprintln!("skipped: mounting a tmpfs is not allowed here");
+        return;
+    };
+    let Undisturbed { job, weights: expected, losses: expected_losses, .. } = undisturbed();
+    let output = disk.0.path().join("out");
+    let mut child = command(job, &output, None).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let checkpoint = output.join("checkpoints/step-00000010/manifest.json");
+    while !checkpoint.exists() {
+        assert!(child.try_wait().unwrap().is_none(), "the run ended before its checkpoint");
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    let ballast = disk.fill();
+    let ended: Ended = child.wait_with_output().unwrap().into();
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(ended.stderr.contains("the disk is full while writing"), "{}", ended.stderr);
+
+    fs::remove_file(ballast).unwrap();
+    let ended = run(job, &output, None);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.stderr.contains("going on from the checkpoint of step"), "{}", ended.stderr);
+    assert!(weights(&output) == *expected);
+    assert_eq!(losses(&output), *expected_losses);
 }
 
 #[test]

@@ -131,7 +131,20 @@ fn a_worker_serves_what_is_listed_and_counts_on_over_a_restart() {
         is_sum(&format!("step_part_seconds_total{{part=\"{part}\"}}"), &|record| record[&field].as_f64().unwrap());
     }
     let last = done.last().unwrap();
-    assert_eq!(of(&samples, "loss"), last["loss"].as_f64().unwrap());
+    is_sum("spikes_total", &|record| f64::from(record["spike"].as_bool().unwrap()));
+    for (figure, field) in [
+        ("loss", "loss"),
+        ("gradient_norm", "gradNorm"),
+        ("learning_rate", "learningRate"),
+        ("fill_ratio", "fill"),
+        ("resident_bytes", "residentBytes"),
+    ] {
+        assert_eq!(of(&samples, figure), last[field].as_f64().unwrap(), "{figure}");
+    }
+    let newest = &done[done.len().saturating_sub(20)..];
+    let total = |field: &str| newest.iter().map(|record| record[field].as_f64().unwrap()).sum::<f64>();
+    let pace = total("tokens") / total("seconds");
+    assert!((of(&samples, "tokens_per_second") / pace - 1.0).abs() < 1e-9, "{pace}");
     // Operations of a token, tokens and seconds against the rate are the ratio.
     let rate = of(&samples, "matrix_product_flops_per_second");
     let operations = of(&samples, "flops_per_token") * last["tokens"].as_f64().unwrap();
@@ -177,7 +190,8 @@ fn goodput_counts_what_a_crash_cost() {
         .map(|record| number(&record["seconds"]))
         .collect();
     assert!(from > 0.0 && !lost.is_empty(), "{from}");
-    let goodput = &read_json(&output.join("summary.json"))["goodput"];
+    let summary = read_json(&output.join("summary.json"));
+    let goodput = &summary["goodput"];
     assert_eq!(number(&goodput["lostSteps"]), lost.len() as f64);
     assert!((number(&goodput["lostSeconds"]) - lost.iter().sum::<f64>()).abs() < 1e-9, "{goodput}");
     let kept: f64 = read_json_lines(&metrics).iter().map(|record| number(&record["seconds"])).sum();
@@ -187,7 +201,17 @@ fn goodput_counts_what_a_crash_cost() {
     let spent = kept + number(&goodput["lostSeconds"]) + number(&goodput["checkpointSeconds"]);
     assert!(spent < wall, "{spent} s in {wall} s");
     let page = std::fs::read_to_string(output.join("report.html")).unwrap();
-    assert!(page.contains("\"goodput\":{\"share\":"), "the report has it");
+    assert!(page.contains(&format!("\"goodput\":{goodput}")), "the report has it");
+    // Waits before the last step are with the steps, those after it with the attempt.
+    let waited = |records: &[serde_json::Value], field: &str| records.iter().map(|record| number(&record[field])).sum();
+    let stalls: f64 = waited(&read_json_lines(&metrics), "checkpointSeconds");
+    let last_stalls: f64 = waited(&attempts, "lastCheckpointSeconds");
+    assert!(stalls > 0.0 && last_stalls > 0.0);
+    assert!((number(&goodput["checkpointSeconds"]) - stalls - last_stalls).abs() < 1e-9, "{goodput}");
+    let resident =
+        read_json_lines(&metrics).iter().filter_map(|record| record["residentBytes"].as_u64()).max().unwrap();
+    assert_eq!(summary["residentBytes"], resident);
+    assert!(page.contains(&format!("\"residentBytes\":{resident}")), "the report has it");
 }
 
 #[test]

@@ -115,10 +115,14 @@ fn a_changed_job_is_refused_with_the_fields_that_differ() {
     let mut child = start_until_step(&job, &output, 1);
     signal(&child, "INT");
     child.wait().unwrap();
-    let changed = write_job(folder.path(), &SMALL_JOB.replace("3e-3", "2e-3"));
+    let changed = write_job(
+        folder.path(),
+        &SMALL_JOB.replace("3e-3", "2e-3").replace("  checkpoint:", "  seed: 8\n  checkpoint:"),
+    );
     let ended = run(&["run", changed.to_str().unwrap(), "--output", output.to_str().unwrap()]);
     assert_eq!(ended.code, Some(2), "{ended:?}");
-    assert!(ended.stderr.contains("stages[0].optimizer.learningRate"), "{}", ended.stderr);
+    let fields = "spec.seed, spec.stages[0].optimizer.learningRate";
+    assert!(ended.stderr.contains(fields), "{}", ended.stderr);
 }
 
 #[test]
@@ -129,6 +133,8 @@ fn a_second_run_on_the_same_folder_is_refused_while_the_first_lives() {
     let mut child = start_until_step(&job, &output, 1);
     let ended = run(&["run", job.to_str().unwrap(), "--output", output.to_str().unwrap()]);
     assert_eq!(ended.code, Some(2), "{ended:?}");
+    let sentence = format!("is in use by process {}; wait for it, stop it, or choose another folder", child.id());
+    assert!(ended.stderr.contains(&sentence), "{}", ended.stderr);
     signal(&child, "INT");
     child.wait().unwrap();
 }

@@ -82,8 +82,13 @@ pub(crate) enum RankEvent {
     },
     /// Held-out text was measured.
     Evaluated(Evaluated),
-    /// Something a person should know.
+    /// Something a person should know, because it may not be as it should.
     Warning {
+        /// One sentence.
+        message: String,
+    },
+    /// Something that a person may want to know.
+    Notice {
         /// One sentence.
         message: String,
     },

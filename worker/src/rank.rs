@@ -182,6 +182,7 @@ fn translate(event: Event) -> RankEvent {
             documents: record.score.documents,
         }),
         Event::Warning(message) => RankEvent::Warning { message },
+        Event::Notice(message) => RankEvent::Notice { message },
     }
 }
 

@@ -37,6 +37,28 @@ fn steps_are_timed_and_train() {
 }
 
 #[test]
+fn a_config_gives_the_shape_and_the_share_of_the_rate_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("config.json");
+    let fields = r#"{"model_type": "llama", "vocab_size": 64, "hidden_size": 64, "intermediate_size": 96,
+        "num_hidden_layers": 2, "num_attention_heads": 1, "max_position_embeddings": 128}"#;
+    std::fs::write(&config, fields).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_palimpsest-worker"))
+        .args(["bench", "train", "--rows", "2", "--positions", "64", "--threads", "1", "--config"])
+        .arg(&config)
+        .output()
+        .unwrap();
+    let told = String::from_utf8(output.stdout).unwrap();
+    let words: Vec<&str> = told.lines().last().unwrap_or_default().split_whitespace().collect();
+    let [seconds, _, _, _, gigaflops, mfu, "%"] = words[..] else { panic!("{told}") };
+    // 6 a weight and position: of 2 layers 4 * 64^2 + 3 * 64 * 96, of the head 64^2; and 12 * 2 * 64 * 64 a position.
+    let flops = 128.0 * (6.0 * (2.0 * (4.0 * 4096.0 + 18432.0) + 4096.0) + 98304.0);
+    let number = |word: &str| word.parse::<f64>().unwrap();
+    assert!((number(gigaflops) / (flops / number(seconds) / 1e9) - 1.0).abs() < 0.05, "{told}");
+    assert!(number(mfu) > 0.0 && number(mfu) < 100.0, "{told}");
+}
+
+#[test]
 fn turns_are_taken_when_told() {
     for kind in ["train", "loss"] {
         let lines = lines_of(&[kind, "--turns"], "3\n1\n");

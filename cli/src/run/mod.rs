@@ -79,17 +79,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     if arguments.plan {
         return plan::run(&job, arguments.job.threads.count(), arguments.device == Device::Cuda);
     }
-    let newest = resume::newest_checkpoint(&job.folder.checkpoints());
-    let threads = match (arguments.job.threads.asked, &newest) {
-        // As many as before, for the same bits as before.
-        (None, Some(newest)) => newest.threads.unwrap_or_else(|| arguments.job.threads.count()),
-        _ => arguments.job.threads.count(),
-    };
+    // As many as before, for the same bits as before.
+    let before = resume::threads_of_newest_checkpoint(&job.folder.checkpoints());
+    let threads =
+        before.filter(|_| arguments.job.threads.asked.is_none()).unwrap_or_else(|| arguments.job.threads.count());
     let plan = run_plan(&job, threads, arguments)?;
     let mut display = Display::new();
-    if let Some(newest) = newest.as_ref().filter(|_| !job.folder.model().exists()) {
-        display.say(&format!("going on from the checkpoint of step {}", newest.step));
-    }
     let claimed = newest_attempt(&job.folder.checkpoints())?;
     let config = Config::new(&job.job, claimed.unwrap_or(0));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;

@@ -5,29 +5,17 @@ use std::path::Path;
 
 use serde_json::Value;
 
-/// The newest checkpoint of a folder.
-#[derive(Debug)]
-pub(super) struct Newest {
-    /// The steps that it holds.
-    pub(super) step: u64,
-    /// The threads it was computed with.
-    pub(super) threads: Option<u32>,
-}
-
-/// The newest whole checkpoint of a folder, if there is one.
-pub(super) fn newest_checkpoint(folder: &Path) -> Option<Newest> {
+/// The threads that the newest checkpoint of a folder was computed with, if there is one and it tells.
+pub(super) fn threads_of_newest_checkpoint(folder: &Path) -> Option<u32> {
     let manifests = fs::read_dir(folder).ok()?.filter_map(|entry| {
         let path = entry.ok()?.path();
         let step: u64 = path.file_name()?.to_str()?.strip_prefix("step-")?.parse().ok()?;
         let manifest: Value = serde_json::from_slice(&fs::read(path.join("manifest.json")).ok()?).ok()?;
         Some((step, manifest))
     });
-    let (step, manifest) = manifests.max_by_key(|(step, _)| *step)?;
-    let threads = manifest["fingerprint"]["threads"].as_u64();
-    Some(Newest {
-        step,
-        threads: threads.and_then(|threads| u32::try_from(threads).ok()).filter(|threads| *threads > 0),
-    })
+    let (_, manifest) = manifests.max_by_key(|(step, _)| *step)?;
+    let threads = u32::try_from(manifest["fingerprint"]["threads"].as_u64()?).ok()?;
+    (threads > 0).then_some(threads)
 }
 
 /// The command line of this process, fit for a shell.
@@ -58,18 +46,18 @@ mod tests {
     #[test]
     fn the_newest_whole_checkpoint_counts() {
         let folder = tempfile::tempdir().unwrap();
-        for (step, manifest) in [(2, Some(r#"{"fingerprint":{"threads":3}}"#)), (10, Some("{}")), (11, None)] {
+        for (step, manifest) in
+            [(2, Some(r#"{"fingerprint":{"threads":3}}"#)), (10, Some(r#"{"fingerprint":{"threads":2}}"#)), (11, None)]
+        {
             let path = folder.path().join(format!("step-{step:08}"));
             fs::create_dir(&path).unwrap();
             if let Some(manifest) = manifest {
                 fs::write(path.join("manifest.json"), manifest).unwrap();
             }
         }
-        let newest = newest_checkpoint(folder.path()).unwrap();
-        assert_eq!((newest.step, newest.threads), (10, None));
+        assert_eq!(threads_of_newest_checkpoint(folder.path()), Some(2));
         fs::remove_file(folder.path().join("step-00000010/manifest.json")).unwrap();
-        let newest = newest_checkpoint(folder.path()).unwrap();
-        assert_eq!((newest.step, newest.threads), (2, Some(3)));
-        assert!(newest_checkpoint(&folder.path().join("none")).is_none());
+        assert_eq!(threads_of_newest_checkpoint(folder.path()), Some(3));
+        assert_eq!(threads_of_newest_checkpoint(&folder.path().join("none")), None);
     }
 }

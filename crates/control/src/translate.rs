@@ -29,7 +29,8 @@ pub(crate) fn observed(report: &report::Report) -> Option<Report> {
         | report::Report::Phase(_)
         | report::Report::Planned(_)
         | report::Report::Evaluation(_)
-        | report::Report::Warning(_) => return None,
+        | report::Report::Warning(_)
+        | report::Report::Notice(_) => return None,
     })
 }
 

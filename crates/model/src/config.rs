@@ -65,10 +65,14 @@ pub struct Config {
 impl Config {
     /// Reads `config.json` of a folder.
     pub fn read(folder: &Path) -> Result<Self> {
-        let path = folder.join("config.json");
-        let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
+        Self::read_file(&folder.join("config.json"))
+    }
+
+    /// Reads a file with the fields of a `config.json`.
+    pub fn read_file(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
         let map: Map<String, Value> = serde_json::from_str(&text)
-            .map_err(|error| Error::weights(&path, format!("is not a JSON object: {error}")))?;
+            .map_err(|error| Error::weights(path, format!("is not a JSON object: {error}")))?;
         Self::from_json(&map, &path.display().to_string())
     }
 

@@ -24,6 +24,9 @@ pub(crate) struct Attempt {
     lost_steps: u64,
     /// The seconds of those.
     lost_seconds: f64,
+    /// Seconds that it waited for checkpoints after its last step; those before are told with the steps.
+    #[serde(default)]
+    last_checkpoint_seconds: f64,
 }
 
 /// The attempts at a job, this one last.
@@ -57,16 +60,25 @@ impl Attempts {
             let last = steps.last().map_or(0.0, |record| record.time);
             before.ended = before.ended.or(Some(last.max(before.began)));
         }
-        attempts.push(Attempt { attempt, began, ended: None, from_step: step, lost_steps: 0, lost_seconds: 0.0 });
+        attempts.push(Attempt {
+            attempt,
+            began,
+            ended: None,
+            from_step: step,
+            lost_steps: 0,
+            lost_seconds: 0.0,
+            last_checkpoint_seconds: 0.0,
+        });
         let attempts = Self { path: path.to_owned(), attempts };
         attempts.write()?;
         Ok(attempts)
     }
 
-    /// Ends this attempt.
-    pub(crate) fn end(&mut self, now: f64) -> Result<()> {
+    /// Ends this attempt, which has waited so many seconds for checkpoints since its last step.
+    pub(crate) fn end(&mut self, now: f64, last_checkpoint_seconds: f64) -> Result<()> {
         if let Some(own) = self.attempts.last_mut() {
             own.ended = Some(now);
+            own.last_checkpoint_seconds = last_checkpoint_seconds;
         }
         self.write()
     }
@@ -83,7 +95,8 @@ impl Attempts {
             kept_seconds,
             lost_steps: self.attempts.iter().map(|attempt| attempt.lost_steps).sum(),
             lost_seconds: self.attempts.iter().map(|attempt| attempt.lost_seconds).sum(),
-            checkpoint_seconds: steps.iter().map(|record| record.checkpoint_seconds).sum(),
+            checkpoint_seconds: steps.iter().map(|record| record.checkpoint_seconds).sum::<f64>()
+                + self.attempts.iter().map(|attempt| attempt.last_checkpoint_seconds).sum::<f64>(),
         }
     }
 

@@ -4,6 +4,7 @@ use palimpsest_api::{Optimizer as OptimizerSpec, Trainable};
 use palimpsest_model::{Batch, Decoder, ForwardOptions};
 
 use crate::error::Result;
+use crate::flops;
 use crate::optimizer::Optimizer;
 
 /// A model with its optimizer.
@@ -21,6 +22,11 @@ impl BenchmarkModel {
         let mut optimizer = Optimizer::new(&model, None);
         optimizer.set_trainable(&mut model, Trainable::All)?;
         Ok(Self { model, optimizer, settings, forward })
+    }
+
+    /// The floating-point operations of the model in a step on rows that attend to all of themselves.
+    pub fn flops_of_step(&self, rows: i64, positions: i64) -> Result<f64> {
+        Ok(flops::shape(&self.model)?.flops((rows * positions) as f64, positions as f64, Trainable::All))
     }
 
     /// One optimizer step; gives the mean loss before it.

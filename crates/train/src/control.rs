@@ -119,8 +119,10 @@ pub enum Event {
     },
     /// Held-out text was measured.
     Evaluated(crate::records::EvaluationRecord),
-    /// Something a person should know.
+    /// Something a person should know, because it may not be as it should.
     Warning(String),
+    /// Something that a person may want to know.
+    Notice(String),
 }
 
 /// Where a job stands after a step.

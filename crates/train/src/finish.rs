@@ -46,7 +46,7 @@ impl Trainer<'_> {
         }
         let totals = self.state.totals;
         let steps = self.metrics.records()?;
-        self.attempts.end(seconds_since_1970())?;
+        self.attempts.end(seconds_since_1970(), self.stall)?;
         let summary = Summary {
             job: &job.metadata.name,
             digest: &self.digest,
@@ -81,7 +81,7 @@ impl Trainer<'_> {
         write_json(&folder.summary(), &summary)?;
         // Looked at once more: somebody else's model may have come meanwhile.
         check_output(&output, &self.digest, job.spec.output.on_existing)?;
-        publish::publish(&staged, &output, job.spec.output.on_existing)
+        publish::publish(&staged, &output, job.spec.output.on_existing, &self.fence)
     }
 
     /// Writes `telemetry.json`; how the new tokens fare is counted at the end.

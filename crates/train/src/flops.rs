@@ -64,7 +64,7 @@ impl MatrixRate {
         if self.flops_per_second.is_none() {
             self.seconds += record.seconds;
             if self.seconds >= SECONDS_BEFORE {
-                self.flops_per_second = Some(measure(self.compute, self.device)?);
+                self.flops_per_second = Some(matrix_flops_per_second(self.compute, self.device)?);
             }
         }
         let flops = record.flops_per_token * record.tokens as f64;
@@ -72,8 +72,9 @@ impl MatrixRate {
     }
 }
 
-/// The best of a few square products, as large as is needed to take a while: some 0.1 s in all on a CPU, less on a GPU.
-fn measure(kind: Kind, device: Device) -> Result<f64> {
+/// What a device does a second in square matrix products: the best of a few, as large as is needed to take a while. Some 0.1 s
+/// in all on a CPU, less on a GPU.
+pub fn matrix_flops_per_second(kind: Kind, device: Device) -> Result<f64> {
     // A launch costs a GPU more than a small product; several are waited for at once.
     let launches = if device.is_cuda() { 10 } else { 1 };
     let mut best: f64 = 0.0;
@@ -105,7 +106,7 @@ mod tests {
     #[test]
     fn a_rate_is_measured_within_a_second_and_far_above_what_a_scalar_loop_does() {
         let began = Instant::now();
-        let rate = measure(Kind::Float, Device::Cpu).unwrap();
+        let rate = matrix_flops_per_second(Kind::Float, Device::Cpu).unwrap();
         assert!(rate > 1e9 && rate < 1e14, "{rate:e}");
         assert!(began.elapsed().as_secs_f64() < 5.0, "{:?}, with others at work", began.elapsed());
     }

@@ -31,6 +31,7 @@ pub use control::{Control, Event, Outcome, Phase, PlannedStage, Progress};
 pub use error::{Error, Result};
 pub use export::export;
 pub use fingerprint::Fingerprint;
+pub use flops::matrix_flops_per_second;
 pub use job::{RunContext, run};
 pub use records::{EvaluationRecord, Moment, StepParts, StepRecord};
 pub use schedule::learning_rate;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use palimpsest_api::{OnExisting, OutputDtype};
 use palimpsest_model::Decoder;
 use palimpsest_prepare::OUTPUT_MANIFEST;
-use palimpsest_store::{publish_folder, sha256_file, staging_folder_of_attempt, write_atomically};
+use palimpsest_store::{Fence, publish_folder, sha256_file, staging_folder_of_attempt, write_atomically};
 use palimpsest_vocab::Tokenizer;
 use serde::Serialize;
 use tch::Kind;
@@ -55,8 +55,9 @@ pub(crate) fn stage(
     Ok(Staged { digest: sha256_file(&path)?, folder: staging, warnings })
 }
 
-/// Gives a staged model its place.
-pub(crate) fn publish(staged: &Path, folder: &Path, on_existing: OnExisting) -> Result<()> {
+/// Gives a staged model its place, unless this attempt is over.
+pub(crate) fn publish(staged: &Path, folder: &Path, on_existing: OnExisting, fence: &Fence) -> Result<()> {
+    fence.check()?;
     Ok(publish_folder(staged, folder, on_existing == OnExisting::Replace)?)
 }
 
@@ -74,4 +75,27 @@ pub(crate) fn save(
     };
     model.save(folder, kind)?;
     Ok(tokenizer.save(folder)?.warnings)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_attempt_that_is_over_publishes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let checkpoints = folder.path().join("checkpoints");
+        let (staged, output) = (folder.path().join("staged"), folder.path().join("model"));
+        std::fs::create_dir(&staged).unwrap();
+        std::fs::write(staged.join("model.safetensors"), "weights").unwrap();
+        let first = Fence::claim(&checkpoints, "job", 1, "the first").unwrap();
+        let second = Fence::claim(&checkpoints, "job", 2, "the second").unwrap();
+        for on_existing in [OnExisting::Fail, OnExisting::Replace] {
+            let error = publish(&staged, &output, on_existing, &first).unwrap_err().to_string();
+            assert!(error.contains("attempt 1 is over"), "{error}");
+            assert!(!output.exists() && staged.exists());
+        }
+        publish(&staged, &output, OnExisting::Fail, &second).unwrap();
+        assert!(output.join("model.safetensors").exists());
+    }
 }

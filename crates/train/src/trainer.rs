@@ -51,7 +51,7 @@ pub(crate) struct Trainer<'a> {
     writer: Writer,
     last_checkpoint: (u64, Instant),
     /// Seconds that training has waited for checkpoints since the last step.
-    stall: f64,
+    pub(crate) stall: f64,
     pace: Pace,
     rate: MatrixRate,
     profile: Profile,
@@ -129,6 +129,7 @@ impl<'a> Trainer<'a> {
 
         let (model, optimizer, state) = match found {
             Some(found) => {
+                report(Event::Notice(format!("going on from the checkpoint of step {step}")));
                 let optimizer = Optimizer::of_checkpoint(&model, moments.unwrap_or_default())?;
                 report(Event::CheckpointCommitted { step });
                 (model, optimizer, resumed_state(found, &fingerprint, report))
@@ -171,7 +172,7 @@ impl<'a> Trainer<'a> {
         while self.state.stage < self.stages.len() {
             if let Some(stopped) = self.train_stage(report)? {
                 tell_trace(self.profile.save(self.state.step)?, report);
-                self.attempts.end(seconds_since_1970())?;
+                self.attempts.end(seconds_since_1970(), self.stall)?;
                 return Ok(stopped);
             }
         }
@@ -304,7 +305,9 @@ impl<'a> Trainer<'a> {
 
     /// Waits until the checkpoint on its way, if there is one, is there.
     fn await_checkpoint(&mut self, report: &mut dyn FnMut(Event)) -> Result<()> {
+        let stall = Instant::now();
         let committed = self.writer.wait(|| self.control.is_aborted())?;
+        self.stall += stall.elapsed().as_secs_f64();
         tell_committed(committed, report);
         Ok(())
     }
@@ -354,8 +357,7 @@ fn tell_committed(step: Option<u64>, report: &mut dyn FnMut(Event)) {
 
 fn tell_trace(trace: Option<PathBuf>, report: &mut dyn FnMut(Event)) {
     if let Some(trace) = trace {
-        let message = format!("the profile is in {}", trace.display());
-        report(Event::Phase { phase: Phase::Training, fraction: None, message });
+        report(Event::Notice(format!("the profile is in {}", trace.display())));
     }
 }
 

@@ -48,6 +48,7 @@ impl Log {
                 RankOutcome::Stopped => format!("stopped after step {step}, with a checkpoint"),
                 RankOutcome::AlreadyFinished => "the output of this job was there already".to_owned(),
             }),
+            RankEvent::Notice { message } => Some(message.clone()),
             // Told where this is called.
             RankEvent::Alive | RankEvent::Warning { .. } | RankEvent::Failed { .. } => None,
         }

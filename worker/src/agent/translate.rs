@@ -56,6 +56,7 @@ pub(super) fn report_of(event: RankEvent) -> report::Report {
             bits_per_byte: evaluated.bits_per_byte,
             documents: evaluated.documents,
         }),
+        RankEvent::Notice { message } => report::Report::Notice(control::Notice { message }),
         RankEvent::Warning { message } => report::Report::Warning(control::Warning { message }),
         RankEvent::Finished { outcome, step } => {
             let outcome = match outcome {

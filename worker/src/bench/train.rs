@@ -7,7 +7,7 @@ use palimpsest_model::{Batch, Config, Decoder, ForwardOptions, IGNORED, read_ten
 use palimpsest_train::{BenchmarkModel, Error, Result};
 use tch::{Device, Kind, Tensor};
 
-use super::turns::{self, TurnArguments};
+use super::turns::{self, TurnArguments, Work};
 use crate::device::{parse_device, set_threads};
 
 /// What to train, and on what.
@@ -25,8 +25,11 @@ pub(super) struct Source {
     /// A Hugging Face folder; absent: random weights of --shape.
     #[arg(long)]
     model: Option<PathBuf>,
-    /// Hidden size, layers and vocabulary of random weights.
-    #[arg(long, default_value = "256x6x8192", value_name = "HxLxV", conflicts_with = "model")]
+    /// A Hugging Face config.json, whose weights are random: the shape of LLaMA-2 7B with fewer layers, say.
+    #[arg(long, value_name = "FILE", conflicts_with = "model")]
+    config: Option<PathBuf>,
+    /// Hidden size, layers and vocabulary of random weights; heads are 32 wide.
+    #[arg(long, default_value = "256x6x8192", value_name = "HxLxV", conflicts_with_all = ["model", "config"])]
     shape: String,
     /// A safetensors file with int64 `input_ids` and `labels` [rows, positions]; absent: --rows of --positions random ids.
     #[arg(long)]
@@ -55,9 +58,16 @@ pub(super) struct Source {
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let (model, batch, forward) = arguments.source.open()?;
     let targets = i64::try_from(batch.labels.ne(IGNORED).sum(Kind::Int64)).unwrap_or(0).unsigned_abs();
-    let tokens = batch.input_ids.numel() as u64;
+    let size = batch.input_ids.size();
+    let (compute, device) = (forward.compute, batch.input_ids.device());
     let mut model = BenchmarkModel::new(model, Optimizer::default(), forward)?;
-    turns::measure(&arguments.turns, tokens, || model.take_step(&batch, targets))
+    let work = Work {
+        tokens: batch.input_ids.numel() as u64,
+        flops: Some(model.flops_of_step(size[0], size[1])?),
+        compute,
+        device,
+    };
+    turns::measure(&arguments.turns, &work, || model.take_step(&batch, targets))
 }
 
 impl Source {
@@ -70,9 +80,10 @@ impl Source {
             "bfloat16" => Kind::BFloat16,
             other => return Err(Error::User(format!("--precision {other}: use float32 or bfloat16"))),
         };
-        let model = match &self.model {
-            Some(folder) => Decoder::open(folder, device, Kind::Float)?,
-            None => Decoder::random(&shape(&self.shape, self.positions)?, 1, device, Kind::Float)?,
+        let model = match (&self.model, &self.config) {
+            (Some(folder), _) => Decoder::open(folder, device, Kind::Float)?,
+            (None, Some(file)) => Decoder::random(&Config::read_file(file)?, 1, device, Kind::Float)?,
+            (None, None) => Decoder::random(&shape(&self.shape, self.positions)?, 1, device, Kind::Float)?,
         };
         let batch = match &self.batch {
             Some(path) => read_batch(path, device)?,

@@ -4,8 +4,9 @@ use std::io::BufRead;
 use std::time::Instant;
 
 use palimpsest_torch::{HostMemory, host_memory, reset_host_peak};
-use palimpsest_train::{Error, Result};
+use palimpsest_train::{Error, Result, matrix_flops_per_second};
 use serde::Serialize;
+use tch::{Device, Kind};
 
 /// How often and for whom.
 #[derive(Debug, clap::Args)]
@@ -39,14 +40,27 @@ struct Turn {
     operators: u64,
 }
 
+/// What one repetition does.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Work {
+    /// Tokens that it works on.
+    pub(super) tokens: u64,
+    /// Floating-point operations of the model, as docs/metrics.md counts them; absent where they are not counted.
+    pub(super) flops: Option<f64>,
+    /// The kind that it computes in.
+    pub(super) compute: Kind,
+    /// Where.
+    pub(super) device: Device,
+}
+
 /// What is known before the first turn.
 struct Measure {
     before: HostMemory,
     operators: u64,
 }
 
-/// Measures `body`, which gives the loss; `tokens` is what one repetition works on.
-pub(super) fn measure(arguments: &TurnArguments, tokens: u64, mut body: impl FnMut() -> Result<f64>) -> Result<()> {
+/// Measures `body`, which gives the loss.
+pub(super) fn measure(arguments: &TurnArguments, work: &Work, mut body: impl FnMut() -> Result<f64>) -> Result<()> {
     // As ranks do; but what loading freed would hide what the repetitions take.
     palimpsest_torch::keep_freed_memory();
     reset_host_peak();
@@ -66,11 +80,22 @@ pub(super) fn measure(arguments: &TurnArguments, tokens: u64, mut body: impl FnM
         print_json(&turn);
         return Ok(());
     }
-    let mut sorted = turn.seconds.clone();
-    sorted.sort_by(f64::total_cmp);
-    let median = sorted[sorted.len() / 2];
-    println!("{:>12} {:>12} {:>12} {:>12}", "seconds", "tokens/s", "operators", "peak MB");
-    println!("{median:>12.6} {:>12.0} {operators:>12} {:>12.0}", tokens as f64 / median, turn.peak as f64 / 1e6);
+    let median = median(&turn.seconds);
+    println!(
+        "{:>12} {:>12} {:>12} {:>12} {:>12} {:>8}",
+        "seconds", "tokens/s", "operators", "peak MB", "GFLOP/s", "MFU"
+    );
+    let (mut rate, mut mfu) = ("-".to_owned(), "-".to_owned());
+    if let Some(flops) = work.flops {
+        let most = matrix_flops_per_second(work.compute, work.device)?;
+        rate = format!("{:.1}", flops / median / 1e9);
+        mfu = format!("{:.1} %", 100.0 * flops / median / most);
+    }
+    println!(
+        "{median:>12.6} {:>12.0} {operators:>12} {:>12.0} {rate:>12} {mfu:>8}",
+        work.tokens as f64 / median,
+        turn.peak as f64 / 1e6
+    );
     Ok(())
 }
 
@@ -103,6 +128,12 @@ impl Measure {
         let peak = host_memory().unwrap_or_default().peak;
         Ok(Turn { seconds, cpu_seconds, loss, resident_before: self.before.resident, peak, operators: self.operators })
     }
+}
+
+fn median(seconds: &[f64]) -> f64 {
+    let mut sorted = seconds.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 /// The seconds that all threads have run; 0 where the kernel does not tell.

@@ -37,6 +37,7 @@ impl Bar {
             report::Report::Planned(planned) => self.say(&phrases::plan(planned)),
             report::Report::Progress(progress) => self.progress(progress),
             report::Report::Evaluation(evaluation) => self.say(&phrases::evaluation(evaluation)),
+            report::Report::Notice(notice) => self.say(&notice.message),
             report::Report::Warning(warning) => self.say(&format!("warning: {}", warning.message)),
             report::Report::Alive(_)
             | report::Report::Leaving(_)

@@ -29,6 +29,7 @@ impl Lines {
             report::Report::Planned(planned) => Some(phrases::plan(planned)),
             report::Report::Progress(progress) => self.progress(progress),
             report::Report::Evaluation(evaluation) => Some(phrases::evaluation(evaluation)),
+            report::Report::Notice(notice) => Some(notice.message.clone()),
             report::Report::Warning(warning) => Some(format!("warning: {}", warning.message)),
             report::Report::Alive(_)
             | report::Report::Leaving(_)
