@@ -158,18 +158,22 @@ SUITES = {"prepare": tokenising, "memory": memory, "learn": learning}
 def print_row(row):
     ours, theirs = row["ours"], row.get("theirs")
     if theirs is None:
-        print(f"{row['name']:30} {'':30} {row['mostMemory'] / 1e6:7.0f} MB {ours['seconds']:8.2f} s {'':10} "
-              f"{ours['peak'] / 1e6:8.0f}", flush=True)
+        print(f"{row['name']:30} {'':33} {'':7} {ours['seconds']:10.2f} {'':10} "
+              f"{ours['peak'] / 1e6:8.0f} {'':8} {rate(ours)} {'':8} (at most {row['mostMemory'] / 1e6:.0f} MB)", flush=True)
         return
     print(f"{row['name']:30} {row['speed']:6.2f} {row['lowest']:5.2f}-{row['highest']:<5.2f} {row['cpuSpeed']:6.2f} "
           f"{row['target']:7.2f} {ours['seconds']:10.2f} {theirs['seconds']:10.2f} "
-          f"{ours['peak'] / 1e6:8.0f} {theirs['peak'] / 1e6:8.0f}", flush=True)
+          f"{ours['peak'] / 1e6:8.0f} {theirs['peak'] / 1e6:8.0f} {rate(ours)} {rate(theirs)}", flush=True)
+
+
+def rate(side):
+    return f"{side['megabytesPerSecond']:8.1f}" if "megabytesPerSecond" in side else f"{'':8}"
 
 
 def suite(name):
     """Measures a suite and prints its rows."""
     print(f"{'':30} {'speed':>6} {'spread':11} {'of CPU':>6} {'target':>7} {'ours s':>10} {'theirs s':>10} "
-          f"{'peak MB':>8} {'theirs':>8}")
+          f"{'peak MB':>8} {'theirs':>8} {'MB/s':>8} {'theirs':>8}")
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for row in SUITES[name](Path(folder)):
