@@ -1,9 +1,13 @@
 //! Requests in, tokens out: a scheduler, a model and a sampler for each request.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use crate::error::Result;
+use crate::constraint::Constraint;
+use crate::error::{Error, Result};
 use crate::figures::Figures;
+use crate::format::Format;
+use crate::grammars::Grammars;
 use crate::limits::Limits;
 use crate::model::Model;
 use crate::request::RequestId;
@@ -23,6 +27,7 @@ pub struct Engine<M> {
     scheduler: Scheduler,
     served: HashMap<RequestId, Served>,
     scratch: Scratch,
+    grammars: Option<Arc<Grammars>>,
     /// Kept from step to step.
     next: Vec<Next>,
 }
@@ -30,18 +35,37 @@ pub struct Engine<M> {
 impl<M: Model> Engine<M> {
     /// One without requests.
     pub fn new(model: M, limits: Limits) -> Self {
-        let scheduler = Scheduler::new(limits);
-        Self { model, scheduler, served: HashMap::new(), scratch: Scratch::default(), next: Vec::new() }
+        Self {
+            model,
+            scheduler: Scheduler::new(limits),
+            served: HashMap::new(),
+            scratch: Scratch::default(),
+            grammars: None,
+            next: Vec::new(),
+        }
+    }
+
+    /// The same, that knows its tokens' text, and so can follow formats.
+    #[must_use]
+    pub fn with_grammars(self, grammars: Arc<Grammars>) -> Self {
+        Self { grammars: Some(grammars), ..self }
     }
 
     /// Takes a request, or says why not.
     pub fn submit(&mut self, task: Task) -> Result<RequestId> {
         task.check(self.model.vocabulary())?;
+        // Before its format, which takes time to read.
         self.scheduler.check(&task.request)?;
-        let (request, served) = Served::new(task);
+        let constraint = task.format.as_ref().map(|format| self.constraint(format)).transpose()?;
+        let (request, served) = Served::new(task, constraint);
         let id = self.scheduler.submit(request)?;
         self.served.insert(id, served);
         Ok(id)
+    }
+
+    fn constraint(&self, format: &Format) -> Result<Constraint> {
+        let grammars = self.grammars.as_ref().ok_or(Error::NoFormats { field: format.field() })?;
+        grammars.constraint(format)
     }
 
     /// Forgets a request; nothing more comes of it.

@@ -9,9 +9,12 @@
 //! ```
 
 mod blocks;
+mod constraint;
 mod engine;
 mod error;
 mod figures;
+mod format;
+mod grammars;
 mod limits;
 mod logprobs;
 mod model;
@@ -26,6 +29,8 @@ pub use blocks::BlockId;
 pub use engine::Engine;
 pub use error::{Error, Result};
 pub use figures::Figures;
+pub use format::Format;
+pub use grammars::Grammars;
 pub use limits::Limits;
 pub use logprobs::Logprobs;
 pub use model::Model;

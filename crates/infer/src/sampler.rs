@@ -1,12 +1,13 @@
 //! Draws a token from logits.
 //!
-//! In the order of transformers' `generate`: biases and penalties, then temperature, top-k, top-p, min-p. What the filters leave is drawn
+//! In the order of transformers' `generate`: what a format allows, biases and penalties, then temperature, top-k, top-p, min-p. What the filters leave is drawn
 //! from with a stream of the request's own, so that what else is computed changes nothing.
 
 use std::collections::{BTreeMap, HashMap};
 
 use palimpsest_random::Stream;
 
+use crate::constraint::Allowed;
 use crate::error::{Error, Result};
 
 /// How a request's tokens are drawn.
@@ -117,12 +118,27 @@ impl Sampler {
 
     /// The next token, by the logits of all; an error where they are no numbers.
     pub fn draw(&mut self, logits: &[f32], scratch: &mut Scratch) -> Result<u32> {
-        if !self.sampling.changes_logits() {
+        self.draw_among(logits, None, scratch)
+    }
+
+    /// The next token of those that are allowed, before all else: what isn't has no part in penalties and filters.
+    pub(crate) fn draw_among(
+        &mut self,
+        logits: &[f32],
+        allowed: Option<&Allowed>,
+        scratch: &mut Scratch,
+    ) -> Result<u32> {
+        if allowed.is_none() && !self.sampling.changes_logits() {
             return self.draw_from(logits, scratch);
         }
         let mut changed = std::mem::take(&mut scratch.logits);
         changed.clear();
         changed.extend_from_slice(logits);
+        if let Some(allowed) = allowed {
+            // What is no number is an error wherever it is.
+            likeliest(logits).ok_or(Error::NoNumbers)?;
+            allowed.restrict(&mut changed);
+        }
         self.change(&mut changed);
         let token = self.draw_from(&changed, scratch);
         scratch.logits = changed;

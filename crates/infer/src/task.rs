@@ -1,6 +1,7 @@
 //! What is asked of an engine, and what comes of it.
 
 use crate::error::{Error, Result};
+use crate::format::Format;
 use crate::logprobs::Logprobs;
 use crate::request::Request;
 use crate::sampler::Sampling;
@@ -16,6 +17,9 @@ pub struct Task {
     pub ends: Vec<u32>,
     /// Gives the log-probability of each token, and those of as many likeliest ones in its place; at most [`Task::MOST_LOGPROBS`].
     pub logprobs: Option<usize>,
+    /// What its output must look like; it ends where that is complete. Those of [`Grammars`](crate::Grammars) that end texts come only where
+    /// the format may end, and end it, even where `ends` has none.
+    pub format: Option<Format>,
 }
 
 impl Task {
@@ -43,7 +47,7 @@ impl Task {
 /// Why there is no more of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finish {
-    /// One of the tokens that end it came.
+    /// One of the tokens that end it came, or its format is complete.
     Stop,
     /// It has as many tokens as were asked for.
     Length,

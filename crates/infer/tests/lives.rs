@@ -123,6 +123,7 @@ prop_compose! {
             sampling: Sampling { temperature, seed, ..Sampling::default() },
             ends,
             logprobs,
+            ..Task::default()
         }
     }
 }

@@ -1,5 +1,6 @@
 //! A request as an engine serves it: what is told of it after each step.
 
+use crate::constraint::Constraint;
 use crate::error::{Error, Result};
 use crate::logprobs::Logprobs;
 use crate::request::Request;
@@ -13,6 +14,7 @@ pub(super) struct Served {
     sampler: Sampler,
     ends: Vec<u32>,
     logprobs: Option<usize>,
+    constraint: Option<Constraint>,
     /// Its prompt, where the log-probabilities of that are asked for.
     scored: Vec<u32>,
     cached_tokens: usize,
@@ -22,13 +24,14 @@ pub(super) struct Served {
 }
 
 impl Served {
-    /// What the scheduler is to know of a task, and the rest.
-    pub(super) fn new(task: Task) -> (Request, Self) {
+    /// What the scheduler is to know of a task, and the rest. `constraint` follows its format.
+    pub(super) fn new(task: Task, constraint: Option<Constraint>) -> (Request, Self) {
         let request = task.request;
         let served = Self {
             sampler: Sampler::new(task.sampling, &request.prompt),
             ends: task.ends,
             logprobs: task.logprobs,
+            constraint,
             scored: if request.prompt_logprobs { request.prompt.clone() } else { Vec::new() },
             cached_tokens: 0,
             given: 0,
@@ -84,11 +87,14 @@ impl Served {
             return Ok(Next::More);
         }
         let row = &logits[logits.len() - vocabulary..];
-        let token = self.sampler.draw(row, scratch)?;
+        let Some(token) = self.draw(row, scratch)? else {
+            tell(self.finished(Finish::Stop));
+            return Ok(Next::End);
+        };
         let logprobs = self.logprobs.map(|count| Logprobs::of(row, token, count)).transpose()?;
         self.given += 1;
         tell(Event::Token { token, logprobs });
-        let reason = if self.ends.contains(&token) {
+        let reason = if self.ends.contains(&token) || self.is_complete() {
             Finish::Stop
         } else if self.given == self.most {
             Finish::Length
@@ -97,6 +103,20 @@ impl Served {
         };
         tell(self.finished(reason));
         Ok(Next::LastToken)
+    }
+
+    /// Draws a token that its format allows; none where none may come any more.
+    fn draw(&mut self, row: &[f32], scratch: &mut Scratch) -> Result<Option<u32>> {
+        let Some(constraint) = &mut self.constraint else { return self.sampler.draw(row, scratch).map(Some) };
+        let Some(allowed) = constraint.allowed()? else { return Ok(None) };
+        let token = self.sampler.draw_among(row, Some(&allowed), scratch)?;
+        constraint.push(token)?;
+        Ok(Some(token))
+    }
+
+    /// Whether its format is complete.
+    fn is_complete(&self) -> bool {
+        self.constraint.as_ref().is_some_and(Constraint::is_complete)
     }
 
     /// The log-probabilities of the prompt's tokens that follow those of a work, by the rows after these.

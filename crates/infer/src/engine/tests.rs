@@ -2,6 +2,7 @@
 
 use super::Engine;
 use crate::error::Error;
+use crate::format::Format;
 use crate::limits::Limits;
 use crate::logprobs::Logprobs;
 use crate::model::Model;
@@ -206,6 +207,8 @@ fn what_cannot_be_served_is_refused_and_a_lost_model_is_told_of() {
         refused(mk_task(&[1; 60], 41))
             .starts_with("the prompt has 60 tokens and 41 are asked for, but the context has 100")
     );
+    let formed = Task { format: Some(Format::Regex("a".to_owned())), ..mk_task(&[1], 1) };
+    assert_eq!(refused(formed), "regex is given, but this engine knows no text of its tokens; ask for no format");
     let mut hot = mk_task(&[1], 1);
     hot.sampling.temperature = -1.0;
     assert_eq!(refused(hot), "temperature is -1; it must be 0 or more");
