@@ -28,7 +28,7 @@ fn mk_grammars() -> Arc<Grammars> {
     Arc::new(Grammars::new(vocabulary(), &[END, 1]).unwrap())
 }
 
-/// A model that says anything, and knows three tokens beyond the vocabulary's.
+/// A model that says anything, and knows forty tokens beyond the vocabulary's.
 struct Random {
     stream: Stream,
     logits: Vec<f32>,
@@ -38,7 +38,7 @@ impl Model for Random {
     type Error = std::convert::Infallible;
 
     fn vocabulary(&self) -> usize {
-        vocabulary().len() + 3
+        vocabulary().len() + 40
     }
 
     fn step(&mut self, step: &[Work<'_>]) -> Result<&[f32], Self::Error> {
@@ -202,17 +202,24 @@ fn an_end_comes_where_the_format_may_end_and_ends_it() {
         task
     };
     let ignoring = Task { ends: Vec::new(), ..eager("a{2,9}") };
-    let stopping = Task { ends: vec![2 + u32::from(b'b')], ..eager("ab?[0-9]*") };
+    let stop = 2 + u32::from(b'b');
+    let mut stopping = Task { ends: vec![stop], ..eager("cb?[0-9]*") };
+    stopping.sampling.logit_bias = [(stop, 100.0)].into();
     let tasks = vec![eager("b{3,9}"), eager("bc"), eager(""), ignoring, stopping];
     let outputs = run(&mut engine, tasks);
     let said: Vec<(String, usize)> = outputs.iter().map(|(tokens, _)| (text(tokens), tokens.len())).collect();
     // By an end; by itself; at once; by an end that is none of the task's; and by one.
-    let expected = [("bbb", 4), ("bc", 2), ("", 0), ("aa", 0), ("a", 2)];
+    let expected = [("bbb", 4), ("bc", 2), ("", 0), ("aa", 0), ("cb", 2)];
     for ((said, count), (text, tokens)) in said.iter().zip(expected) {
         assert_eq!(said, text);
         assert!(tokens == 0 || *count == tokens, "{said}: {count}");
     }
     assert!(outputs.iter().all(|(_, end)| *end == Ok(Finish::Stop)), "{outputs:?}");
+    // What is complete ends in the same step.
+    engine.submit(mk_task(Format::Regex("z".to_owned()), 1)).unwrap();
+    let mut told = Vec::new();
+    assert!(engine.step(|_, event| told.push(event)).unwrap());
+    assert!(matches!(told.last(), Some(Event::Finished { reason: Finish::Stop, tokens: 1, .. })), "{told:?}");
 }
 
 #[test]
