@@ -103,6 +103,11 @@ impl<M: Model> Engine<M> {
         Ok(true)
     }
 
+    /// What computes its steps.
+    pub fn model(&self) -> &M {
+        &self.model
+    }
+
     /// What there is to do, and what was done.
     pub fn figures(&self) -> Figures {
         self.scheduler.figures()

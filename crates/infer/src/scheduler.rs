@@ -21,6 +21,10 @@ const PASSED_OVER: u32 = 64;
 /// How many requests behind one for which there is no room are looked at.
 const LOOK_AHEAD: usize = 32;
 
+/// A request waits for another to compute what both begin with where that is this part of its own tokens, or more: to compute it twice
+/// would delay everybody.
+const WORTHWHILE: usize = 4;
+
 /// Decides which tokens of which requests each step computes.
 #[derive(Debug)]
 pub struct Scheduler {
@@ -223,7 +227,8 @@ impl Scheduler {
         let ids: Vec<RequestId> = self.waiting.keys().take(LOOK_AHEAD).copied().collect();
         let mut passed_over: Vec<RequestId> = Vec::new();
         for id in ids {
-            if self.running.len() >= self.limits.running || budget == 0 {
+            // Its last token, at least, needs a block of its own.
+            if self.running.len() >= self.limits.running || budget == 0 || self.blocks.available() == 0 {
                 break;
             }
             let Some(sequence) = self.waiting.get(&id) else { continue };
@@ -250,16 +255,17 @@ impl Scheduler {
         }
     }
 
-    /// Whether a request that runs is about to compute most of what this one would, beyond its `known` blocks.
+    /// Whether a request that runs is about to compute a good part of what this one would, beyond its `known` blocks. It waits for that no
+    /// longer than the other runs.
     fn is_coming(&self, sequence: &Sequence, known: usize) -> bool {
         if !self.limits.reuses_prefixes || sequence.owes_rows() {
             return false;
         }
         let known = known * self.limits.block_tokens;
-        let half = known + (sequence.tokens.len() - known).div_ceil(2);
+        let worthwhile = known + (sequence.tokens.len() - known).div_ceil(WORTHWHILE);
         self.running.values().any(|running| {
             // The least that both have to begin with for it to be worth waiting.
-            let shared = half.max(running.computed + 1).next_multiple_of(self.limits.block_tokens);
+            let shared = worthwhile.max(running.computed + 1).next_multiple_of(self.limits.block_tokens);
             shared < sequence.tokens.len() && running.tokens.get(..shared) == Some(&sequence.tokens[..shared])
         })
     }

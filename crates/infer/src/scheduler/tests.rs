@@ -124,6 +124,72 @@ fn a_beginning_that_many_share_is_computed_once() {
 }
 
 #[test]
+fn sequences_of_one_prompt_compute_it_once() {
+    let limits = Limits { blocks: 1_000, step_tokens: 256, context: 2_000, ..limits() };
+    let (mut scheduler, mut model) = (Scheduler::new(limits), Model::new(&limits));
+    let prompt: Vec<u32> = (0..1_000).collect();
+    for _ in 0..8 {
+        submit(&mut scheduler, &mut model, request(&prompt, 4));
+    }
+    while step(&mut scheduler, &mut model) {}
+    let figures = scheduler.figures();
+    assert_eq!(figures.prompt_tokens, 1_000 + 7 * 8);
+    assert_eq!((figures.generated_tokens, figures.cache_tokens_used), (32, 0));
+    // One whose logits are all wanted computes all; one that waits for another goes by itself when that is given up.
+    let scored = Request { prompt_logprobs: true, ..request(&prompt, 1) };
+    submit(&mut scheduler, &mut model, scored);
+    let other: Vec<u32> = (2_000..3_000).collect();
+    let gone = submit(&mut scheduler, &mut model, request(&other, 4));
+    let waits = submit(&mut scheduler, &mut model, request(&other, 4));
+    step(&mut scheduler, &mut model);
+    assert_eq!(scheduler.figures().waiting, 1);
+    scheduler.cancel(gone);
+    while step(&mut scheduler, &mut model) {}
+    assert_eq!(model.requests[&waits].len(), 1_004);
+    let more = scheduler.figures().prompt_tokens - figures.prompt_tokens;
+    assert!((2_000..2_400).contains(&more), "{more}");
+}
+
+#[test]
+fn the_most_urgent_runs_first_and_of_equals_the_first_to_come() {
+    let limits = Limits { running: 1, ..limits() };
+    let (mut scheduler, mut model) = (Scheduler::new(limits), Model::new(&limits));
+    let priorities = [0, 2, i32::MIN, 1, 2, i32::MAX];
+    let ids = priorities.map(|priority| {
+        let prompt = [priority as u32, 1];
+        submit(&mut scheduler, &mut model, Request { priority, ..request(&prompt, 1) })
+    });
+    let mut order = Vec::new();
+    while scheduler.figures().waiting > 0 {
+        let plan = scheduler.plan();
+        order.push(ids.iter().position(|id| *id == plan[0].id).unwrap());
+        let next = model.compute(&plan);
+        scheduler.complete(&next);
+    }
+    assert_eq!(order, [5, 1, 4, 3, 0, 2]);
+}
+
+#[test]
+fn figures_say_what_waits_and_what_is_held() {
+    let limits = Limits { running: 1, reuses_prefixes: false, ..limits() };
+    let (mut scheduler, mut model) = (Scheduler::new(limits), Model::new(&limits));
+    submit(&mut scheduler, &mut model, request(&[1; 20], 3));
+    submit(&mut scheduler, &mut model, request(&[2; 30], 3));
+    step(&mut scheduler, &mut model);
+    let expected = Figures {
+        running: 1,
+        waiting: 1,
+        waiting_tokens: 30,
+        cache_tokens: 1_024,
+        cache_tokens_used: 32,
+        prompt_tokens: 20,
+        generated_tokens: 1,
+        ..Figures::default()
+    };
+    assert_eq!(scheduler.figures(), expected);
+}
+
+#[test]
 fn a_long_prompt_delays_neither_those_that_run_nor_those_that_come() {
     let (mut scheduler, mut model) = (Scheduler::new(limits()), Model::new(&limits()));
     let runs = submit(&mut scheduler, &mut model, request(&[1, 2, 3], 50));
