@@ -69,6 +69,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             .div_ceil(CachedDecoder::BLOCK_TOKENS),
         block_tokens: CachedDecoder::BLOCK_TOKENS,
         step_tokens: STEP_TOKENS,
+        step_rows: 1,
         running: 1,
         waiting_requests: 1,
         waiting_tokens: prompt.len(),
@@ -80,7 +81,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         request: Request {
             prompt: prompt.clone(),
             new_tokens: arguments.max_new_tokens.min(context.saturating_sub(prompt.len())).max(1),
-            priority: 0,
+            ..Request::default()
         },
         sampling: Sampling {
             temperature: if arguments.greedy { 0.0 } else { arguments.temperature },
@@ -90,6 +91,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             ..Sampling::default()
         },
         ends: end_ids(&arguments.model, &tokenizer)?,
+        ..Task::default()
     };
     let mut engine = Engine::new(Served::new(&model, compute, &limits)?, limits);
     let user = |error: palimpsest_infer::Error| Error::User(error.to_string());
@@ -104,11 +106,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let mut failure = None;
     while failure.is_none() {
         let is_going_on = engine.step(|_, event| match event {
-            Event::Token(id, _) => {
-                ids.push(id);
+            Event::Token { token, .. } => {
+                ids.push(token);
                 show(shown.next(&tokenizer.decode(&ids)));
             }
             Event::Failed(error) => failure = Some(error),
+            Event::Started { .. } | Event::Prompt(_) | Event::Finished { .. } => {}
         })?;
         if !is_going_on {
             break;

@@ -5,12 +5,13 @@
 //! does so from its end, so that no block is forgotten before those that follow it: a block's number names its whole past.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 /// The number of a block.
 pub type BlockId = u32;
 
-/// The block before, and the tokens of this one: what keys and values depend on.
-type Key = (Option<BlockId>, Box<[u32]>);
+/// Known blocks that follow the same one, by their tokens.
+type Following = HashMap<Arc<[u32]>, BlockId>;
 
 /// The blocks of the cache.
 #[derive(Debug)]
@@ -20,7 +21,8 @@ pub(crate) struct Blocks {
     empty: Vec<BlockId>,
     /// Held by nobody, but known; by when they were let go.
     idle: BTreeMap<u64, BlockId>,
-    known: HashMap<Key, BlockId>,
+    /// Known blocks that begin a text.
+    beginnings: Following,
     /// How often a block was let go.
     clock: u64,
 }
@@ -28,7 +30,10 @@ pub(crate) struct Blocks {
 #[derive(Clone, Debug, Default)]
 struct Block {
     holders: u32,
-    key: Option<Key>,
+    /// Where it is known: the block before, and its tokens, which are what keys and values depend on.
+    known: Option<(Option<BlockId>, Arc<[u32]>)>,
+    /// Known blocks that follow it. None is left when it is forgotten itself.
+    following: Following,
     idle_since: u64,
 }
 
@@ -40,7 +45,7 @@ impl Blocks {
             // The last is taken first.
             empty: (0..count).rev().collect(),
             idle: BTreeMap::new(),
-            known: HashMap::new(),
+            beginnings: Following::new(),
             clock: 0,
         }
     }
@@ -69,15 +74,26 @@ impl Blocks {
 
     fn forget_one(&mut self) -> Option<BlockId> {
         let (_, id) = self.idle.pop_first()?;
-        if let Some(key) = self.blocks[id as usize].key.take() {
-            self.known.remove(&key);
+        if let Some((before, tokens)) = self.blocks[id as usize].known.take() {
+            self.following_mut(before).remove(&tokens);
         }
         Some(id)
     }
 
     /// The known block of these tokens after `before`.
     pub(crate) fn find(&self, before: Option<BlockId>, tokens: &[u32]) -> Option<BlockId> {
-        self.known.get(&(before, tokens.into()) as &Key).copied()
+        let following = match before {
+            Some(before) => &self.blocks[before as usize].following,
+            None => &self.beginnings,
+        };
+        following.get(tokens).copied()
+    }
+
+    fn following_mut(&mut self, before: Option<BlockId>) -> &mut Following {
+        match before {
+            Some(before) => &mut self.blocks[before as usize].following,
+            None => &mut self.beginnings,
+        }
     }
 
     /// Holds one that is known.
@@ -97,9 +113,9 @@ impl Blocks {
             self.release(id);
             return twin;
         }
-        let key: Key = (before, tokens.into());
-        self.blocks[id as usize].key = Some(key.clone());
-        self.known.insert(key, id);
+        let tokens: Arc<[u32]> = tokens.into();
+        self.following_mut(before).insert(Arc::clone(&tokens), id);
+        self.blocks[id as usize].known = Some((before, tokens));
         id
     }
 
@@ -116,7 +132,7 @@ impl Blocks {
         if block.holders > 0 {
             return;
         }
-        if block.key.is_none() {
+        if block.known.is_none() {
             self.empty.push(id);
             return;
         }

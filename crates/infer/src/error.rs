@@ -47,6 +47,46 @@ pub enum Error {
         /// What it may be.
         bounds: &'static str,
     },
+    /// A format is asked for, but nothing says what the tokens mean.
+    #[error("{field} is given, but this engine knows no text of its tokens; ask for no format")]
+    NoFormats {
+        /// The field.
+        field: &'static str,
+    },
+    /// A format is longer than may be.
+    #[error("{field} has {bytes} bytes; give one of {most} at most")]
+    FormatTooLarge {
+        /// The field.
+        field: &'static str,
+        /// Its bytes.
+        bytes: usize,
+        /// Bytes that it may have.
+        most: usize,
+    },
+    /// A format that no output can follow, or that is none.
+    #[error("{field} can't be followed: {cause}; {remedy}")]
+    Format {
+        /// The field.
+        field: &'static str,
+        /// Why not.
+        cause: String,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// A format that can't be followed any further.
+    #[error("the format can't be followed any further: {cause}; give a simpler one")]
+    FormatLost {
+        /// Why not.
+        cause: String,
+    },
+    /// A token that is to end texts, and is none of the vocabulary's.
+    #[error("token {token} is to end texts, but the vocabulary has {vocabulary}")]
+    UnknownEnd {
+        /// The token.
+        token: u32,
+        /// Tokens of the vocabulary.
+        vocabulary: usize,
+    },
     /// The model has given what is no number.
     #[error("the model's logits are not numbers; its weights may be damaged")]
     NoNumbers,

@@ -9,16 +9,33 @@
 //! ```
 
 mod blocks;
+mod constraint;
 mod engine;
 mod error;
+mod figures;
+mod format;
+mod grammars;
 mod limits;
+mod logprobs;
+mod model;
+mod request;
 mod sampler;
 mod scheduler;
 mod sequence;
+mod task;
+mod work;
 
 pub use blocks::BlockId;
-pub use engine::{Engine, Event, Finish, Model, Task};
+pub use engine::Engine;
 pub use error::{Error, Result};
+pub use figures::Figures;
+pub use format::Format;
+pub use grammars::Grammars;
 pub use limits::Limits;
-pub use sampler::{Sampler, Sampling};
-pub use scheduler::{Figures, Next, Request, RequestId, Scheduler, Work};
+pub use logprobs::Logprobs;
+pub use model::Model;
+pub use request::{Request, RequestId};
+pub use sampler::{Sampler, Sampling, Scratch};
+pub use scheduler::Scheduler;
+pub use task::{Event, Finish, Task};
+pub use work::{Next, Wanted, Work};

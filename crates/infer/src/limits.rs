@@ -1,6 +1,6 @@
 //! What a scheduler may use.
 
-/// What a scheduler may use.
+/// What a scheduler may use. Each is one at least.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Blocks of the cache.
@@ -9,6 +9,9 @@ pub struct Limits {
     pub block_tokens: usize,
     /// Tokens that a step computes at most.
     pub step_tokens: usize,
+    /// Rows of logits that a step gives at most, each of the whole vocabulary: one for each token that is drawn, and one for each token of
+    /// a prompt whose log-probabilities are asked for. As many as may run, so that none of them waits for another's.
+    pub step_rows: usize,
     /// Requests that run at once.
     pub running: usize,
     /// Requests that wait at most.

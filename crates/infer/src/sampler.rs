@@ -1,12 +1,13 @@
 //! Draws a token from logits.
 //!
-//! In the order of transformers' `generate`: biases and penalties, then temperature, top-k, top-p, min-p. What the filters leave is drawn
+//! In the order of transformers' `generate`: what a format allows, biases and penalties, then temperature, top-k, top-p, min-p. What the filters leave is drawn
 //! from with a stream of the request's own, so that what else is computed changes nothing.
 
 use std::collections::{BTreeMap, HashMap};
 
 use palimpsest_random::Stream;
 
+use crate::constraint::Allowed;
 use crate::error::{Error, Result};
 
 /// How a request's tokens are drawn.
@@ -88,6 +89,14 @@ impl Sampling {
     }
 }
 
+/// Room to work in, which all requests share, as one is drawn after the other.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    logits: Vec<f32>,
+    candidates: Vec<(u32, f32)>,
+    weights: Vec<f64>,
+}
+
 /// Draws the tokens of one request.
 #[derive(Debug)]
 pub struct Sampler {
@@ -95,9 +104,6 @@ pub struct Sampler {
     stream: Stream,
     /// How often each token has come since the prompt; 0 for those of the prompt alone.
     counts: HashMap<u32, u32>,
-    /// Kept from draw to draw.
-    logits: Vec<f32>,
-    candidates: Vec<(u32, f32)>,
 }
 
 impl Sampler {
@@ -107,43 +113,56 @@ impl Sampler {
         // Only penalties ask what has come.
         let known: &[u32] = if sampling.changes_logits() { prompt } else { &[] };
         let counts = known.iter().map(|token| (*token, 0)).collect();
-        Self { sampling, stream, counts, logits: Vec::new(), candidates: Vec::new() }
+        Self { sampling, stream, counts }
     }
 
     /// The next token, by the logits of all; an error where they are no numbers.
-    pub fn draw(&mut self, logits: &[f32]) -> Result<u32> {
-        if self.sampling.changes_logits() {
-            let mut changed = std::mem::take(&mut self.logits);
-            changed.clear();
-            changed.extend_from_slice(logits);
-            self.change(&mut changed);
-            let token = self.draw_from(&changed);
-            self.logits = changed;
-            let token = token?;
-            *self.counts.entry(token).or_default() += 1;
-            return Ok(token);
-        }
-        self.draw_from(logits)
+    pub fn draw(&mut self, logits: &[f32], scratch: &mut Scratch) -> Result<u32> {
+        self.draw_among(logits, None, scratch)
     }
 
-    fn draw_from(&mut self, logits: &[f32]) -> Result<u32> {
+    /// The next token of those that are allowed, before all else: what isn't has no part in penalties and filters.
+    pub(crate) fn draw_among(
+        &mut self,
+        logits: &[f32],
+        allowed: Option<&Allowed>,
+        scratch: &mut Scratch,
+    ) -> Result<u32> {
+        if allowed.is_none() && !self.sampling.changes_logits() {
+            return self.draw_from(logits, scratch);
+        }
+        let mut changed = std::mem::take(&mut scratch.logits);
+        changed.clear();
+        changed.extend_from_slice(logits);
+        if let Some(allowed) = allowed {
+            // What is no number is an error wherever it is.
+            likeliest(logits).ok_or(Error::NoNumbers)?;
+            allowed.restrict(&mut changed);
+        }
+        self.change(&mut changed);
+        let token = self.draw_from(&changed, scratch);
+        scratch.logits = changed;
+        let token = token?;
+        *self.counts.entry(token).or_default() += 1;
+        Ok(token)
+    }
+
+    fn draw_from(&mut self, logits: &[f32], scratch: &mut Scratch) -> Result<u32> {
         let (token, largest) = likeliest(logits).ok_or(Error::NoNumbers)?;
         if self.sampling.temperature == 0.0 {
             return Ok(token);
         }
-        let mut candidates = std::mem::take(&mut self.candidates);
-        let weights = filter(logits, largest, &self.sampling, &mut candidates);
-        let total: f64 = weights.iter().sum();
+        filter(logits, largest, &self.sampling, scratch);
+        let total: f64 = scratch.weights.iter().sum();
         let mut left = self.stream.unit() * total;
         let mut drawn = token;
-        for ((candidate, _), weight) in candidates.iter().zip(&weights) {
+        for ((candidate, _), weight) in scratch.candidates.iter().zip(&scratch.weights) {
             drawn = *candidate;
             left -= weight;
             if left < 0.0 {
                 break;
             }
         }
-        self.candidates = candidates;
         Ok(drawn)
     }
 
@@ -169,7 +188,7 @@ impl Sampler {
 }
 
 /// The first of the largest logits, and its logit; none where one of them is no number, or all are minus infinity.
-fn likeliest(logits: &[f32]) -> Option<(u32, f32)> {
+pub(crate) fn likeliest(logits: &[f32]) -> Option<(u32, f32)> {
     // Lanes of their own, so that the compiler can have several go at once.
     const LANES: usize = 16;
     let mut most = [f32::NEG_INFINITY; LANES];
@@ -195,9 +214,9 @@ fn likeliest(logits: &[f32]) -> Option<(u32, f32)> {
     Some((first as u32, largest))
 }
 
-/// Leaves in `candidates` the tokens that the filters leave, by token, and gives their weights, which are in proportion to their
-/// probabilities.
-fn filter(logits: &[f32], largest: f32, sampling: &Sampling, candidates: &mut Vec<(u32, f32)>) -> Vec<f64> {
+/// Leaves in `scratch` the tokens that the filters leave, by token, and their weights, which are in proportion to their probabilities.
+fn filter(logits: &[f32], largest: f32, sampling: &Sampling, scratch: &mut Scratch) {
+    let Scratch { candidates, weights, .. } = scratch;
     candidates.clear();
     let all = logits.iter().enumerate().map(|(token, logit)| (token as u32, *logit));
     let descending = |left: &(u32, f32), right: &(u32, f32)| right.1.total_cmp(&left.1);
@@ -216,7 +235,8 @@ fn filter(logits: &[f32], largest: f32, sampling: &Sampling, candidates: &mut Ve
         candidates.retain(|(_, logit)| weight(*logit) >= sampling.min_p);
     }
     candidates.sort_unstable_by_key(|(token, _)| *token);
-    candidates.iter().map(|(_, logit)| weight(*logit)).collect()
+    weights.clear();
+    weights.extend(candidates.iter().map(|(_, logit)| weight(*logit)));
 }
 
 /// Keeps the likeliest until they sum to `top_p`, the one that reaches it included.

@@ -9,8 +9,11 @@ use std::collections::BTreeMap;
 
 use crate::blocks::{BlockId, Blocks};
 use crate::error::{Error, Result};
+use crate::figures::Figures;
 use crate::limits::Limits;
+use crate::request::{Request, RequestId};
 use crate::sequence::Sequence;
+use crate::work::{Next, Work};
 
 /// How often a request may be passed over by others for which there is room, before they wait for it.
 const PASSED_OVER: u32 = 64;
@@ -18,64 +21,9 @@ const PASSED_OVER: u32 = 64;
 /// How many requests behind one for which there is no room are looked at.
 const LOOK_AHEAD: usize = 32;
 
-/// Which request. The most urgent comes first, and of those the one that arrived first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RequestId {
-    urgency: Reverse<i32>,
-    arrival: u64,
-}
-
-/// What is asked for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Request {
-    /// The tokens to go on from; one at least.
-    pub prompt: Vec<u32>,
-    /// Tokens that it may be given at most.
-    pub new_tokens: usize,
-    /// The greater is the more urgent.
-    pub priority: i32,
-}
-
-/// What a step computes of one request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Work {
-    /// The request.
-    pub id: RequestId,
-    /// The position of the first token.
-    pub position: usize,
-    /// The tokens. Each attends to all positions up to its own.
-    pub tokens: Vec<u32>,
-    /// The blocks that hold the keys and values of positions from 0 to the last of these tokens.
-    pub blocks: Vec<BlockId>,
-    /// Whether the next token is to be drawn from the logits of the last.
-    pub is_sampled: bool,
-}
-
-/// How a request goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
-    /// With this token.
-    Token(u32),
-    /// It is over.
-    End,
-}
-
-/// What a scheduler has to do, and has done.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Figures {
-    /// Requests that run.
-    pub running: usize,
-    /// Requests that wait.
-    pub waiting: usize,
-    /// Blocks that are held.
-    pub blocks_held: usize,
-    /// Tokens that requests began with, since the beginning.
-    pub queried_tokens: u64,
-    /// Those of them that were in the cache.
-    pub found_tokens: u64,
-    /// How often a request gave its blocks back to others.
-    pub preemptions: u64,
-}
+/// A request waits for another to compute what both begin with where that is this part of its own tokens, or more: to compute it twice
+/// would delay everybody.
+const WORTHWHILE: usize = 4;
 
 /// Decides which tokens of which requests each step computes.
 #[derive(Debug)]
@@ -84,8 +32,17 @@ pub struct Scheduler {
     blocks: Blocks,
     waiting: BTreeMap<RequestId, Sequence>,
     running: BTreeMap<RequestId, Sequence>,
+    /// Those of which the step under way computes some, in the order of its works.
+    planned: Vec<RequestId>,
     arrived: u64,
     figures: Figures,
+}
+
+/// What is left of a step.
+#[derive(Clone, Copy, Debug)]
+struct Room {
+    tokens: usize,
+    rows: usize,
 }
 
 impl Scheduler {
@@ -96,13 +53,14 @@ impl Scheduler {
             limits,
             waiting: BTreeMap::new(),
             running: BTreeMap::new(),
+            planned: Vec::new(),
             arrived: 0,
             figures: Figures::default(),
         }
     }
 
-    /// Takes a request, or says why not.
-    pub fn submit(&mut self, request: Request) -> Result<RequestId> {
+    /// Says why a request would not be taken.
+    pub fn check(&self, request: &Request) -> Result<()> {
         let (prompt, new) = (request.prompt.len(), request.new_tokens);
         if prompt == 0 {
             return Err(Error::EmptyPrompt);
@@ -115,9 +73,15 @@ impl Scheduler {
         if requests >= self.limits.waiting_requests || tokens + prompt > self.limits.waiting_tokens {
             return Err(Error::Full { requests, tokens });
         }
+        Ok(())
+    }
+
+    /// Takes a request, or says why not.
+    pub fn submit(&mut self, request: Request) -> Result<RequestId> {
+        self.check(&request)?;
         self.arrived += 1;
         let id = RequestId { urgency: Reverse(request.priority), arrival: self.arrived };
-        self.waiting.insert(id, Sequence::new(id, request.prompt, new));
+        self.waiting.insert(id, Sequence::new(id, request));
         Ok(id)
     }
 
@@ -130,47 +94,48 @@ impl Scheduler {
     }
 
     /// What the next step computes; nothing where nothing is to be done. The step before must be complete.
-    pub fn plan(&mut self) -> Vec<Work> {
-        let mut budget = self.limits.step_tokens;
-        self.plan_decoding(&mut budget);
-        self.admit(budget);
-        self.plan_prompts(budget);
-        let limits = &self.limits;
-        let planned = self.running.values().filter(|sequence| sequence.planned > 0);
-        planned
-            .map(|sequence| {
-                let end = sequence.computed + sequence.planned;
-                Work {
-                    id: sequence.id,
-                    position: sequence.computed,
-                    tokens: sequence.tokens[sequence.computed..end].to_vec(),
-                    blocks: sequence.blocks[..limits.blocks_of(end)].to_vec(),
-                    is_sampled: end == sequence.tokens.len(),
-                }
-            })
-            .collect()
+    pub fn plan(&mut self) -> Vec<Work<'_>> {
+        let mut room = Room { tokens: self.limits.step_tokens, rows: self.limits.step_rows };
+        self.plan_decoding(&mut room);
+        self.admit(room.tokens);
+        self.plan_prompts(room);
+        self.planned.clear();
+        let mut works = Vec::with_capacity(self.running.len());
+        for (id, sequence) in &self.running {
+            if sequence.planned == 0 {
+                continue;
+            }
+            if let Some((queried, found)) = sequence.looked_for(&self.limits) {
+                self.figures.queried_tokens += queried as u64;
+                self.figures.found_tokens += found as u64;
+            }
+            self.figures.prompt_tokens += sequence.planned_of_prompt() as u64;
+            self.planned.push(*id);
+            works.push(sequence.work(&self.limits));
+        }
+        works
     }
 
-    /// Takes in that a step is over, and how those of its requests go on from which a token was drawn. A request that has as many tokens as
-    /// it may have is over by itself.
-    pub fn complete(&mut self, step: &[Work], mut next: impl FnMut(RequestId) -> Next) {
-        for work in step {
-            let Some(sequence) = self.running.get_mut(&work.id) else { continue };
+    /// Takes in that a step is over, and how the request of each of its works goes on. One that has as many tokens as it may have is over by
+    /// itself.
+    pub fn complete(&mut self, next: &[Next]) {
+        let mut planned = std::mem::take(&mut self.planned);
+        for (id, next) in planned.drain(..).zip(next) {
+            let Some(sequence) = self.running.get_mut(&id) else { continue };
             if sequence.is_cancelled {
-                self.remove(work.id);
+                self.remove(id);
                 continue;
             }
             sequence.advance(&mut self.blocks, &self.limits);
-            if work.is_sampled {
-                let is_over = match next(work.id) {
-                    Next::Token(token) => sequence.push(token),
-                    Next::End => true,
-                };
-                if is_over {
-                    self.remove(work.id);
-                }
+            if let Next::Token(token) = next {
+                sequence.push(*token);
+            }
+            self.figures.generated_tokens += u64::from(matches!(next, Next::Token(_) | Next::LastToken));
+            if sequence.is_over() || matches!(next, Next::LastToken | Next::End) {
+                self.remove(id);
             }
         }
+        self.planned = planned;
     }
 
     /// What there is to do, and what was done.
@@ -178,7 +143,9 @@ impl Scheduler {
         Figures {
             running: self.running.len(),
             waiting: self.waiting.len(),
-            blocks_held: self.blocks.held(),
+            waiting_tokens: self.waiting_tokens(),
+            cache_tokens: self.limits.blocks * self.limits.block_tokens,
+            cache_tokens_used: self.blocks.held() * self.limits.block_tokens,
             ..self.figures
         }
     }
@@ -195,33 +162,41 @@ impl Scheduler {
     }
 
     /// One token for each request that is past its prompt.
-    fn plan_decoding(&mut self, budget: &mut usize) {
+    fn plan_decoding(&mut self, room: &mut Room) {
         let decoding = self.running.iter().filter(|(_, sequence)| sequence.pending() == 1);
         for id in decoding.map(|(id, _)| *id).collect::<Vec<_>>() {
-            if *budget > 0 && self.make_room(id, 1) {
-                *budget -= 1;
-            }
+            self.plan_some(id, 1, room);
         }
     }
 
     /// Shares of a step for those whose tokens are not computed yet.
-    fn plan_prompts(&mut self, mut budget: usize) {
+    fn plan_prompts(&mut self, mut room: Room) {
         let waits = self.running.iter().filter(|(_, sequence)| sequence.planned == 0);
-        let mut shares: Vec<(RequestId, usize)> = waits.map(|(id, sequence)| (*id, sequence.pending())).collect();
+        let mut shares: Vec<(RequestId, usize)> =
+            waits.map(|(id, sequence)| (*id, sequence.pending_within(room.rows))).collect();
         // What the short ones leave of their even share is the long ones'.
         shares.sort_by_key(|(_, pending)| *pending);
-        let count = shares.len();
+        let (mut left, count) = (room.tokens, shares.len());
         for (number, (_, share)) in shares.iter_mut().enumerate() {
-            *share = (*share).min((budget / (count - number)).max(1)).min(budget);
-            budget -= *share;
+            *share = (*share).min((left / (count - number)).max(1)).min(left);
+            left -= *share;
         }
         // The most urgent first: those behind it make room.
         shares.sort_by_key(|(id, _)| *id);
         for (id, share) in shares {
-            if share > 0 {
-                self.make_room(id, share);
-            }
+            self.plan_some(id, share, &mut room);
         }
+    }
+
+    /// Plans so many tokens of a request, or as many as there is room for.
+    fn plan_some(&mut self, id: RequestId, tokens: usize, room: &mut Room) {
+        let Some(sequence) = self.running.get(&id) else { return };
+        let tokens = tokens.min(room.tokens).min(sequence.pending_within(room.rows));
+        if tokens == 0 || !self.make_room(id, tokens) {
+            return;
+        }
+        room.tokens -= tokens;
+        room.rows -= self.running.get(&id).map_or(0, |sequence| sequence.wanted().rows(tokens));
     }
 
     /// Plans so many tokens of a request, for which the least urgent give their blocks back if need be; false where it gave back its own.
@@ -252,7 +227,8 @@ impl Scheduler {
         let ids: Vec<RequestId> = self.waiting.keys().take(LOOK_AHEAD).copied().collect();
         let mut passed_over: Vec<RequestId> = Vec::new();
         for id in ids {
-            if self.running.len() >= self.limits.running || budget == 0 {
+            // Its last token, at least, needs a block of its own.
+            if self.running.len() >= self.limits.running || budget == 0 || self.blocks.available() == 0 {
                 break;
             }
             let Some(sequence) = self.waiting.get(&id) else { continue };
@@ -273,27 +249,24 @@ impl Scheduler {
                     sequence.passed_over += 1;
                 }
             }
-            let is_first_time = !std::mem::replace(&mut sequence.has_run, true);
             sequence.begin_with(known, &mut self.blocks, &self.limits);
-            if is_first_time {
-                self.figures.queried_tokens += sequence.tokens.len() as u64;
-                self.figures.found_tokens += sequence.computed as u64;
-            }
             budget -= 1;
             self.running.insert(id, sequence);
         }
     }
 
-    /// Whether a request that runs is about to compute most of what this one would, beyond its `known` blocks.
+    /// Whether a request that runs is about to compute a good part of what this one would, beyond its `known` blocks. It waits for that no
+    /// longer than the other runs.
     fn is_coming(&self, sequence: &Sequence, known: usize) -> bool {
-        if !self.limits.reuses_prefixes {
+        if !self.limits.reuses_prefixes || sequence.owes_rows() {
             return false;
         }
         let known = known * self.limits.block_tokens;
+        let worthwhile = known + (sequence.tokens.len() - known).div_ceil(WORTHWHILE);
         self.running.values().any(|running| {
-            let alike = sequence.tokens.iter().zip(&running.tokens).take_while(|(one, other)| one == other).count();
-            let shared = alike.min(sequence.tokens.len() - 1) / self.limits.block_tokens * self.limits.block_tokens;
-            running.computed < shared && 2 * shared.saturating_sub(known) >= sequence.tokens.len() - known
+            // The least that both have to begin with for it to be worth waiting.
+            let shared = worthwhile.max(running.computed + 1).next_multiple_of(self.limits.block_tokens);
+            shared < sequence.tokens.len() && running.tokens.get(..shared) == Some(&sequence.tokens[..shared])
         })
     }
 

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use super::{Sampler, Sampling, filter, likeliest};
+use super::{Sampler, Sampling, Scratch, filter, likeliest};
 
 /// What `tests/parity/sampling_reference.py` prints, unless its Python is absent, which fails in CI.
 fn references(count: usize) -> Option<String> {
@@ -49,8 +49,9 @@ fn filters_leave_what_transformers_leaves() {
         let tokens: Vec<u32> = serde_json::from_value(case["tokens"].clone()).unwrap();
         let theirs: Vec<(u32, f64)> = serde_json::from_value(case["left"].clone()).unwrap();
         Sampler::new(sampling.clone(), &tokens).change(&mut logits);
-        let mut candidates = Vec::new();
-        let weights = filter(&logits, likeliest(&logits).unwrap().1, &sampling, &mut candidates);
+        let mut scratch = Scratch::default();
+        filter(&logits, likeliest(&logits).unwrap().1, &sampling, &mut scratch);
+        let Scratch { candidates, weights, .. } = scratch;
         let total: f64 = weights.iter().sum();
         let ours: HashMap<u32, f64> =
             candidates.iter().zip(&weights).map(|((token, _), weight)| (*token, weight / total)).collect();
@@ -81,16 +82,17 @@ fn filters_leave_what_transformers_leaves() {
 fn draws_follow_the_probabilities_and_the_seed() {
     let logits = [0.0f32, 1.0, -1.0, 0.5];
     let total: f64 = logits.iter().map(|logit| f64::from(*logit).exp()).sum();
+    let scratch = &mut Scratch::default();
     let mut sampler = Sampler::new(Sampling { seed: 9, ..Sampling::default() }, &[]);
-    let drawn: Vec<u32> = (0..20_000).map(|_| sampler.draw(&logits).unwrap()).collect();
+    let drawn: Vec<u32> = (0..20_000).map(|_| sampler.draw(&logits, scratch).unwrap()).collect();
     for (token, logit) in logits.iter().enumerate() {
         let share = drawn.iter().filter(|drawn| **drawn == token as u32).count() as f64 / 20_000.0;
         assert!((share - f64::from(*logit).exp() / total).abs() < 0.015, "{token}: {share}");
     }
     let mut again = Sampler::new(Sampling { seed: 9, ..Sampling::default() }, &[]);
-    assert!(drawn.iter().all(|token| again.draw(&logits).unwrap() == *token));
+    assert!(drawn.iter().all(|token| again.draw(&logits, scratch).unwrap() == *token));
     let mut other = Sampler::new(Sampling { seed: 10, ..Sampling::default() }, &[]);
-    assert!(drawn.iter().any(|token| other.draw(&logits).unwrap() != *token));
+    assert!(drawn.iter().any(|token| other.draw(&logits, scratch).unwrap() != *token));
 }
 
 #[test]
@@ -109,7 +111,7 @@ fn the_likeliest_is_the_first_of_the_largest() {
     assert_eq!(likeliest(&[f32::NEG_INFINITY; 20]), None);
     assert_eq!(likeliest(&[]), None);
     let mut sampler = Sampler::new(Sampling::default(), &[]);
-    let error = sampler.draw(&[f32::NAN]).unwrap_err().to_string();
+    let error = sampler.draw(&[f32::NAN], &mut Scratch::default()).unwrap_err().to_string();
     assert_eq!(error, "the model's logits are not numbers; its weights may be damaged");
 }
 
@@ -118,7 +120,7 @@ fn penalties_count_what_has_come() {
     let greedy = Sampling { temperature: 0.0, ..Sampling::default() };
     let draws = |sampling: Sampling, prompt: &[u32], logits: &[f32]| {
         let mut sampler = Sampler::new(sampling, prompt);
-        (0..6).map(|_| sampler.draw(logits).unwrap()).collect::<Vec<_>>()
+        (0..6).map(|_| sampler.draw(logits, &mut Scratch::default()).unwrap()).collect::<Vec<_>>()
     };
     let logits = [1.0f32, 2.0, 1.5, -1.0];
     assert_eq!(draws(greedy.clone(), &[], &logits), [1; 6]);

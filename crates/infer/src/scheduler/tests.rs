@@ -1,6 +1,4 @@
-use std::collections::{HashMap, HashSet};
-
-use palimpsest_random::Stream;
+use std::collections::HashMap;
 
 use super::*;
 
@@ -33,18 +31,18 @@ impl Model {
         }
     }
 
-    fn slot(&mut self, work: &Work, position: usize) -> &mut u64 {
+    fn slot(&mut self, work: &Work<'_>, position: usize) -> &mut u64 {
         let block = work.blocks[position / self.block_tokens] as usize;
         &mut self.cache[block * self.block_tokens + position % self.block_tokens]
     }
 
-    /// Computes a step, and gives the past of each request from which a token is drawn.
-    fn compute(&mut self, step: &[Work]) -> HashMap<RequestId, u64> {
-        let mut drawn = HashMap::new();
+    /// Computes a step, and says how each request goes on.
+    fn compute(&mut self, step: &[Work<'_>]) -> Vec<Next> {
+        let mut next = Vec::new();
         // All of a step write before any reads, as in a layer.
         for work in step {
             let tokens = self.requests[&work.id].clone();
-            assert_eq!(work.tokens, tokens[work.position..work.position + work.tokens.len()], "{work:?}");
+            assert_eq!(work.tokens, &tokens[work.position..work.position + work.tokens.len()], "{work:?}");
             self.computed_tokens += work.tokens.len();
             let mut past = tokens[..work.position].iter().fold(0, |past, token| mix(past, *token));
             for (offset, token) in work.tokens.iter().enumerate() {
@@ -52,9 +50,7 @@ impl Model {
                 *self.slot(work, work.position + offset) = past;
             }
             assert_eq!(work.is_sampled, work.position + work.tokens.len() == tokens.len(), "{work:?}");
-            if work.is_sampled {
-                drawn.insert(work.id, past);
-            }
+            next.push(if work.is_sampled { Next::Token(token_after(past)) } else { Next::More });
         }
         for work in step {
             let tokens = self.requests[&work.id].clone();
@@ -64,7 +60,12 @@ impl Model {
                 assert_eq!(*self.slot(work, position), past, "position {position} of {work:?}");
             }
         }
-        drawn
+        for (work, next) in step.iter().zip(&next) {
+            if let Next::Token(token) = next {
+                self.requests.entry(work.id).or_default().push(*token);
+            }
+        }
+        next
     }
 }
 
@@ -73,6 +74,7 @@ fn limits() -> Limits {
         blocks: 64,
         block_tokens: 16,
         step_tokens: 128,
+        step_rows: 32,
         running: 32,
         waiting_requests: 100,
         waiting_tokens: 10_000,
@@ -82,19 +84,14 @@ fn limits() -> Limits {
 }
 
 fn request(prompt: &[u32], new_tokens: usize) -> Request {
-    Request { prompt: prompt.to_vec(), new_tokens, priority: 0 }
+    Request { prompt: prompt.to_vec(), new_tokens, ..Request::default() }
 }
 
 /// Makes one step; false where there was nothing to do.
 fn step(scheduler: &mut Scheduler, model: &mut Model) -> bool {
-    let step = scheduler.plan();
-    let drawn = model.compute(&step);
-    scheduler.complete(&step, |id| {
-        let token = token_after(drawn[&id]);
-        model.requests.entry(id).or_default().push(token);
-        Next::Token(token)
-    });
-    !step.is_empty()
+    let next = model.compute(&scheduler.plan());
+    scheduler.complete(&next);
+    !next.is_empty()
 }
 
 fn submit(scheduler: &mut Scheduler, model: &mut Model, request: Request) -> RequestId {
@@ -103,110 +100,17 @@ fn submit(scheduler: &mut Scheduler, model: &mut Model, request: Request) -> Req
     id
 }
 
-#[derive(Debug)]
-struct Expected {
-    prompt: Vec<u32>,
-    new_tokens: usize,
-    is_cancelled: bool,
-}
-
-/// A random life: requests come, are given up and end, under limits that are tight. Each is given just the tokens that it would be alone.
-fn live(seed: u64) -> Figures {
-    let mut random = Stream::new(seed, "scheduler", &[]);
-    let mut pick = |bound: u64| random.below(bound) as usize;
-    let block_tokens = 1 + pick(5);
-    let limits = Limits {
-        blocks: 4 + pick(20),
-        block_tokens,
-        step_tokens: 1 + pick(24),
-        running: 1 + pick(8),
-        waiting_requests: 1 + pick(12),
-        waiting_tokens: 20 + pick(100),
-        context: 1 + pick(60),
-        reuses_prefixes: pick(4) > 0,
-    };
-    let (mut scheduler, mut model) = (Scheduler::new(limits), Model::new(&limits));
-    let mut expected: HashMap<RequestId, Expected> = HashMap::new();
-    let arrivals = 1 + pick(40);
-    let mut steps = 0;
-    loop {
-        let is_arriving = steps < arrivals;
-        for _ in 0..if is_arriving { pick(4) } else { 0 } {
-            let prompt: Vec<u32> = (0..pick(30)).map(|_| pick(2) as u32).collect();
-            let (new_tokens, priority) = (pick(20), pick(3) as i32);
-            let request = Request { prompt: prompt.clone(), new_tokens, priority };
-            match scheduler.submit(request) {
-                Ok(id) => {
-                    model.requests.insert(id, prompt.clone());
-                    expected.insert(id, Expected { prompt, new_tokens, is_cancelled: false });
-                }
-                Err(Error::EmptyPrompt) => assert!(prompt.is_empty()),
-                Err(Error::TooLong { .. }) => assert!(prompt.len() + new_tokens > limits.longest()),
-                Err(Error::Full { requests, tokens }) => {
-                    assert!(requests >= limits.waiting_requests || tokens + prompt.len() > limits.waiting_tokens);
-                }
-                Err(error) => panic!("{error}"),
-            }
-        }
-        let plan = scheduler.plan();
-        let computed: usize = plan.iter().map(|work| work.tokens.len()).sum();
-        assert!(computed <= limits.step_tokens && plan.len() <= limits.running, "{plan:?}");
-        assert_eq!(plan.iter().map(|work| work.id).collect::<HashSet<_>>().len(), plan.len());
-        let drawn = model.compute(&plan);
-        // Somebody leaves while the step is under way.
-        if pick(4) == 0 && !expected.is_empty() {
-            let ids: Vec<RequestId> = expected.keys().copied().collect();
-            let id = *ids.iter().min_by_key(|id| id.arrival.wrapping_mul(seed | 1) % 97).unwrap();
-            scheduler.cancel(id);
-            expected.get_mut(&id).unwrap().is_cancelled = true;
-        }
-        scheduler.complete(&plan, |id| {
-            let wanted = &expected[&id];
-            assert!(!wanted.is_cancelled, "{id:?} was given up");
-            let tokens = model.requests.get_mut(&id).unwrap();
-            if tokens.len() < wanted.prompt.len() + wanted.new_tokens {
-                tokens.push(token_after(drawn[&id]));
-            }
-            Next::Token(token_after(drawn[&id]))
-        });
-        let figures = scheduler.figures();
-        assert!(
-            !plan.is_empty() || figures.running + figures.waiting == 0 || is_arriving,
-            "it stands still: {figures:?}"
-        );
-        steps += 1;
-        assert!(steps < 20_000, "it does not come to an end: {figures:?}");
-        if !is_arriving && figures.running + figures.waiting == 0 {
-            assert_eq!(figures.blocks_held, 0, "blocks are lost");
-            break;
-        }
-    }
-    for (id, wanted) in expected.iter().filter(|(_, wanted)| !wanted.is_cancelled) {
-        let mut alone = wanted.prompt.clone();
-        for _ in 0..wanted.new_tokens {
-            alone.push(token_after(alone.iter().fold(0, |past, token| mix(past, *token))));
-        }
-        assert_eq!(model.requests[id], alone, "{id:?}");
-    }
-    scheduler.figures()
-}
-
-#[test]
-fn every_request_is_given_what_it_would_be_alone_and_no_block_is_lost() {
-    let mut sum = Figures::default();
-    for seed in 0..10_000 {
-        let figures = live(seed);
-        sum.preemptions += figures.preemptions;
-        sum.found_tokens += figures.found_tokens;
-    }
-    // The lives have in them what they are to try.
-    assert!(sum.preemptions > 1_000 && sum.found_tokens > 10_000, "{sum:?}");
-}
-
 #[test]
 fn a_beginning_that_many_share_is_computed_once() {
-    let limits =
-        Limits { blocks: 1_000, block_tokens: 16, step_tokens: 512, running: 64, waiting_tokens: 100_000, ..limits() };
+    let limits = Limits {
+        blocks: 1_000,
+        block_tokens: 16,
+        step_tokens: 512,
+        step_rows: 64,
+        running: 64,
+        waiting_tokens: 100_000,
+        ..limits()
+    };
     let limits = Limits { context: 2_000, ..limits };
     let (mut scheduler, mut model) = (Scheduler::new(limits), Model::new(&limits));
     let shared: Vec<u32> = (0..1_000).collect();
@@ -217,6 +121,72 @@ fn a_beginning_that_many_share_is_computed_once() {
     assert!(model.computed_tokens < 64 * 1_000 / 10, "{} tokens were computed", model.computed_tokens);
     let figures = scheduler.figures();
     assert_eq!((figures.queried_tokens, figures.found_tokens), (64 * 1_008, 63 * 992));
+}
+
+#[test]
+fn sequences_of_one_prompt_compute_it_once() {
+    let limits = Limits { blocks: 1_000, step_tokens: 256, context: 2_000, ..limits() };
+    let (mut scheduler, mut model) = (Scheduler::new(limits), Model::new(&limits));
+    let prompt: Vec<u32> = (0..1_000).collect();
+    for _ in 0..8 {
+        submit(&mut scheduler, &mut model, request(&prompt, 4));
+    }
+    while step(&mut scheduler, &mut model) {}
+    let figures = scheduler.figures();
+    assert_eq!(figures.prompt_tokens, 1_000 + 7 * 8);
+    assert_eq!((figures.generated_tokens, figures.cache_tokens_used), (32, 0));
+    // One whose logits are all wanted computes all; one that waits for another goes by itself when that is given up.
+    let scored = Request { prompt_logprobs: true, ..request(&prompt, 1) };
+    submit(&mut scheduler, &mut model, scored);
+    let other: Vec<u32> = (2_000..3_000).collect();
+    let gone = submit(&mut scheduler, &mut model, request(&other, 4));
+    let waits = submit(&mut scheduler, &mut model, request(&other, 4));
+    step(&mut scheduler, &mut model);
+    assert_eq!(scheduler.figures().waiting, 1);
+    scheduler.cancel(gone);
+    while step(&mut scheduler, &mut model) {}
+    assert_eq!(model.requests[&waits].len(), 1_004);
+    let more = scheduler.figures().prompt_tokens - figures.prompt_tokens;
+    assert!((2_000..2_400).contains(&more), "{more}");
+}
+
+#[test]
+fn the_most_urgent_runs_first_and_of_equals_the_first_to_come() {
+    let limits = Limits { running: 1, ..limits() };
+    let (mut scheduler, mut model) = (Scheduler::new(limits), Model::new(&limits));
+    let priorities = [0, 2, i32::MIN, 1, 2, i32::MAX];
+    let ids = priorities.map(|priority| {
+        let prompt = [priority as u32, 1];
+        submit(&mut scheduler, &mut model, Request { priority, ..request(&prompt, 1) })
+    });
+    let mut order = Vec::new();
+    while scheduler.figures().waiting > 0 {
+        let plan = scheduler.plan();
+        order.push(ids.iter().position(|id| *id == plan[0].id).unwrap());
+        let next = model.compute(&plan);
+        scheduler.complete(&next);
+    }
+    assert_eq!(order, [5, 1, 4, 3, 0, 2]);
+}
+
+#[test]
+fn figures_say_what_waits_and_what_is_held() {
+    let limits = Limits { running: 1, reuses_prefixes: false, ..limits() };
+    let (mut scheduler, mut model) = (Scheduler::new(limits), Model::new(&limits));
+    submit(&mut scheduler, &mut model, request(&[1; 20], 3));
+    submit(&mut scheduler, &mut model, request(&[2; 30], 3));
+    step(&mut scheduler, &mut model);
+    let expected = Figures {
+        running: 1,
+        waiting: 1,
+        waiting_tokens: 30,
+        cache_tokens: 1_024,
+        cache_tokens_used: 32,
+        prompt_tokens: 20,
+        generated_tokens: 1,
+        ..Figures::default()
+    };
+    assert_eq!(scheduler.figures(), expected);
 }
 
 #[test]
@@ -243,11 +213,8 @@ fn the_more_urgent_goes_first_and_one_without_room_is_passed_over_for_a_while_on
     let urgent = submit(&mut scheduler, &mut model, Request { priority: 1, ..request(&[3; 10], 2) });
     let plan = scheduler.plan();
     assert!(plan.iter().any(|work| work.id == urgent) && !plan.iter().any(|work| work.id == large), "{plan:?}");
-    let drawn = model.compute(&plan);
-    scheduler.complete(&plan, |id| {
-        model.requests.entry(id).or_default().push(token_after(drawn[&id]));
-        Next::Token(token_after(drawn[&id]))
-    });
+    let next = model.compute(&plan);
+    scheduler.complete(&next);
     // Small ones keep coming. It gets its turn all the same.
     for number in 0..1_000 {
         if scheduler.figures().waiting < 3 {
