@@ -1,17 +1,16 @@
 //! `generate`: continues a prompt, printing the text as it comes.
 
-use std::io::{ErrorKind, Write};
-use std::path::{Path, PathBuf};
+use std::io::Write;
+use std::path::PathBuf;
 
 use palimpsest_infer::{Engine, Event, Limits, Request, Sampling, Task};
 use palimpsest_model::{CachedDecoder, Decoder};
 use palimpsest_train::{Error, Result};
 use palimpsest_vocab::Tokenizer;
-use serde_json::Value;
 use tch::Kind;
 
 use crate::device::{parse_device, set_threads};
-use crate::serving::Served;
+use crate::serving::{Served, end_ids};
 
 /// Tokens of a long prompt that are computed at once.
 const STEP_TOKENS: usize = 512;
@@ -93,7 +92,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         ends: end_ids(&arguments.model, &tokenizer)?,
         ..Task::default()
     };
-    let mut engine = Engine::new(Served::new(&model, compute, &limits)?, limits);
+    let mut engine = Engine::new(Served::new(model, compute, limits.blocks)?, limits);
     let user = |error: palimpsest_infer::Error| Error::User(error.to_string());
     engine.submit(task).map_err(user)?;
     let mut ids = prompt;
@@ -125,27 +124,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// The ids that end a text: the tokenizer's EOS, and those of the model's own files, of which a chat model has several.
-fn end_ids(model: &Path, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
-    let mut ends: Vec<u32> = tokenizer.eos().into_iter().collect();
-    for name in ["config.json", "generation_config.json"] {
-        let path = model.join(name);
-        let bytes = match std::fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == ErrorKind::NotFound => continue,
-            Err(source) => return Err(palimpsest_store::Error::io("read", &path, source).into()),
-        };
-        let config: Value = serde_json::from_slice(&bytes)
-            .map_err(|error| Error::User(format!("{}: {error}; restore the model's file", path.display())))?;
-        let value = &config["eos_token_id"];
-        let ids = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
-        ends.extend(ids.iter().filter_map(|id| u32::try_from(id.as_u64()?).ok()));
-    }
-    ends.sort_unstable();
-    ends.dedup();
-    Ok(ends)
-}
-
 /// What has been shown of a text that grows.
 #[derive(Debug, Default)]
 struct Shown(String);
@@ -171,8 +149,6 @@ impl Shown {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
-    use palimpsest_vocab::{LearnOptions, learn};
-
     use super::*;
 
     #[test]
@@ -187,22 +163,5 @@ mod tests {
         assert_eq!(shown.next("a文 and more"), "");
         assert_eq!(shown.rest("a文 and more"), "文 and more");
         assert_eq!(shown.rest("a中"), "");
-    }
-
-    #[test]
-    fn a_text_ends_at_any_of_the_ids_that_the_models_files_name() {
-        let texts = (0..100).map(|i| Ok::<_, std::io::Error>(format!("some text number {i}")));
-        let tokenizer = learn(texts, 280, &LearnOptions::default(), &mut || true).unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let check = |name: &str, json: &str, expected: &[u32]| {
-            std::fs::write(folder.path().join(name), json).unwrap();
-            assert_eq!(end_ids(folder.path(), &tokenizer).unwrap(), expected, "{name} {json}");
-        };
-        check("config.json", r#"{"eos_token_id": null}"#, &[2]);
-        check("config.json", r#"{"eos_token_id": 2}"#, &[2]);
-        check("config.json", r#"{"eos_token_id": [9, 8]}"#, &[2, 8, 9]);
-        check("generation_config.json", r#"{"eos_token_id": [7, 8]}"#, &[2, 7, 8, 9]);
-        std::fs::write(folder.path().join("generation_config.json"), "{").unwrap();
-        assert!(end_ids(folder.path(), &tokenizer).unwrap_err().to_string().contains("generation_config.json"));
     }
 }

@@ -15,8 +15,8 @@ use crate::{Error, Result};
 
 /// A decoder and the keys and values of what it has computed.
 #[derive(Debug)]
-pub struct CachedDecoder<'a> {
-    decoder: &'a Decoder,
+pub struct CachedDecoder {
+    decoder: Decoder,
     weights: Weights,
     compute: Kind,
     layers: Vec<CachedLayer>,
@@ -46,19 +46,34 @@ pub enum Wanted {
     All,
 }
 
-impl<'a> CachedDecoder<'a> {
+impl CachedDecoder {
     /// Tokens of a block.
     pub const BLOCK_TOKENS: usize = BLOCK_POSITIONS as usize;
 
     /// A decoder that computes in kind `compute`, and room for so many blocks.
-    pub fn new(decoder: &'a Decoder, compute: Kind, blocks: usize) -> Result<Self> {
-        no_grad(|| {
-            let options = (compute, decoder.device());
-            let layer = |_| Ok(CachedLayer::new(blocks as i64, decoder.config.heads(), options)?);
-            let weights = Weights::of(decoder, compute);
-            let layers = (0..weights.layers.len()).map(layer).collect::<Result<_>>()?;
-            Ok(Self { decoder, weights, compute, layers })
-        })
+    pub fn new(decoder: Decoder, compute: Kind, blocks: usize) -> Result<Self> {
+        let weights = no_grad(|| Weights::of(&decoder, compute));
+        let mut cached = Self { decoder, weights, compute, layers: Vec::new() };
+        cached.resize(blocks)?;
+        Ok(cached)
+    }
+
+    /// Forgets all keys and values, and makes room for so many blocks.
+    pub fn resize(&mut self, blocks: usize) -> Result<()> {
+        // What there was goes first.
+        self.layers.clear();
+        let options = (self.compute, self.decoder.device());
+        let heads = self.decoder.config.heads();
+        let blocks = i64::try_from(blocks).map_err(|_| Error::Invalid(format!("{blocks} blocks are too many")))?;
+        self.layers = no_grad(|| {
+            self.weights.layers.iter().map(|_| Ok(CachedLayer::new(blocks, heads, options)?)).collect::<Result<_>>()
+        })?;
+        Ok(())
+    }
+
+    /// The decoder itself.
+    pub fn decoder(&self) -> &Decoder {
+        &self.decoder
     }
 
     /// Bytes that a block takes in all layers.

@@ -97,7 +97,7 @@ fn greedy_continuations_are_transformers() {
         let theirs: Vec<i64> = Vec::try_from(case.get("greedy")).unwrap();
         let margins: Vec<f64> = Vec::try_from(case.get("greedy.margins").to_kind(Kind::Double)).unwrap();
         let model = case.open(Kind::Float);
-        let ours = greedy(&model, &prompt, theirs.len());
+        let ours = greedy(model, &prompt, theirs.len());
         // Where two ids are as good as equally likely, either may come, and all that follows differs.
         let parting = ours.iter().zip(&theirs).position(|(ours, theirs)| i64::from(*ours) != *theirs);
         if let Some(place) = parting {
@@ -108,7 +108,7 @@ fn greedy_continuations_are_transformers() {
 }
 
 /// The likeliest ids after a prompt, by steps over a cache.
-fn greedy(model: &Decoder, prompt: &[u32], count: usize) -> Vec<u32> {
+fn greedy(model: Decoder, prompt: &[u32], count: usize) -> Vec<u32> {
     let blocks: Vec<u32> = (0..(prompt.len() + count).div_ceil(CachedDecoder::BLOCK_TOKENS) as u32).collect();
     let cached = CachedDecoder::new(model, Kind::Float, blocks.len()).unwrap();
     let (mut ids, mut position, mut found) = (prompt.to_vec(), 0, Vec::new());

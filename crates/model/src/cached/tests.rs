@@ -32,7 +32,7 @@ fn assert_close(ours: &Tensor, theirs: &Tensor) {
 #[test]
 fn steps_of_mixed_sequences_give_what_whole_passes_give() {
     let model = mk_model();
-    let cached = CachedDecoder::new(&model, Kind::Double, 12).unwrap();
+    let cached = CachedDecoder::new(mk_model(), Kind::Double, 12).unwrap();
     let long: Vec<u32> = (0..300).map(|index| (index * 7 + 3) % 50).collect();
     let short: Vec<u32> = (0..40).map(|index| (index * 11 + 5) % 50).collect();
     let (long_whole, short_whole) = (whole(&model, &long), whole(&model, &short));
@@ -67,7 +67,7 @@ fn steps_of_mixed_sequences_give_what_whole_passes_give() {
 #[test]
 fn logits_that_nobody_wants_are_not_given() {
     let model = mk_model();
-    let cached = CachedDecoder::new(&model, Kind::Double, 2).unwrap();
+    let cached = CachedDecoder::new(mk_model(), Kind::Double, 2).unwrap();
     let first = NewTokens { ids: &[1, 2, 3], position: 0, blocks: &[1], logits: Wanted::None };
     assert_eq!(cached.step(&[first]).unwrap().size(), [0, 50]);
     let other = NewTokens { ids: &[4], position: 0, blocks: &[0], logits: Wanted::None };
