@@ -71,7 +71,7 @@ impl Grammars {
     }
 
     /// What follows a format; an error where it can't be followed.
-    pub(crate) fn constraint(&self, format: &Format) -> Result<Constraint> {
+    pub fn constraint(&self, format: &Format) -> Result<Constraint> {
         let refusal = |cause: String| Error::Format { field: format.field(), cause, remedy: format.remedy() };
         let bytes = format.text().len();
         if bytes > Self::MOST_BYTES {
