@@ -3,7 +3,7 @@
 use std::fmt;
 
 use llguidance::Matcher;
-use toktrie::SimpleVob;
+use llguidance::toktrie::SimpleVob;
 
 use crate::error::{Error, Result};
 use crate::grammars::in_short;

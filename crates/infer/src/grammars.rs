@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use llguidance::api::TopLevelGrammar;
+use llguidance::toktrie::{ApproximateTokEnv, INVALID_TOKEN, InferenceCapabilities, TokEnv, TokRxInfo, TokTrie};
 use llguidance::{Matcher, ParserFactory};
-use toktrie::{ApproximateTokEnv, INVALID_TOKEN, InferenceCapabilities, TokEnv, TokRxInfo, TokTrie};
 
 use crate::constraint::Constraint;
 use crate::error::{Error, Result};
