@@ -26,6 +26,7 @@ mod task;
 mod work;
 
 pub use blocks::BlockId;
+pub use constraint::Constraint;
 pub use engine::Engine;
 pub use error::{Error, Result};
 pub use figures::Figures;

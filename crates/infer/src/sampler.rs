@@ -81,6 +81,11 @@ impl Sampling {
         }
     }
 
+    /// Whether no filter leaves out any of so many tokens.
+    fn leaves_all(&self, tokens: usize) -> bool {
+        !(1..tokens).contains(&self.top_k) && self.top_p >= 1.0 && self.min_p == 0.0
+    }
+
     fn changes_logits(&self) -> bool {
         self.repetition_penalty != 1.0
             || self.frequency_penalty != 0.0
@@ -152,18 +157,15 @@ impl Sampler {
         if self.sampling.temperature == 0.0 {
             return Ok(token);
         }
-        filter(logits, largest, &self.sampling, scratch);
-        let total: f64 = scratch.weights.iter().sum();
-        let mut left = self.stream.unit() * total;
-        let mut drawn = token;
-        for ((candidate, _), weight) in scratch.candidates.iter().zip(&scratch.weights) {
-            drawn = *candidate;
-            left -= weight;
-            if left < 0.0 {
-                break;
-            }
+        let unit = self.stream.unit();
+        if self.sampling.leaves_all(logits.len()) {
+            let Scratch { weights, .. } = scratch;
+            weights.clear();
+            weights.extend(logits.iter().map(|logit| weight(*logit, largest, &self.sampling)));
+            return Ok(pick(weights, unit).map_or(token, |index| index as u32));
         }
-        Ok(drawn)
+        filter(logits, largest, &self.sampling, scratch);
+        Ok(pick(&scratch.weights, unit).map_or(token, |index| scratch.candidates[index].0))
     }
 
     /// Biases and penalties.
@@ -214,6 +216,27 @@ pub(crate) fn likeliest(logits: &[f32]) -> Option<(u32, f32)> {
     Some((first as u32, largest))
 }
 
+/// What a logit's probability is in proportion to: 1 for the largest.
+fn weight(logit: f32, largest: f32, sampling: &Sampling) -> f64 {
+    ((f64::from(logit) - f64::from(largest)) / sampling.temperature).exp()
+}
+
+/// The one of the weights at which `unit` of their sum is reached; never one that is 0, whatever the sum was rounded to.
+fn pick(weights: &[f64], unit: f64) -> Option<usize> {
+    let mut left = unit * weights.iter().sum::<f64>();
+    let mut picked = None;
+    for (index, weight) in weights.iter().enumerate() {
+        if *weight > 0.0 {
+            picked = Some(index);
+            left -= weight;
+            if left < 0.0 {
+                break;
+            }
+        }
+    }
+    picked
+}
+
 /// Leaves in `scratch` the tokens that the filters leave, by token, and their weights, which are in proportion to their probabilities.
 fn filter(logits: &[f32], largest: f32, sampling: &Sampling, scratch: &mut Scratch) {
     let Scratch { candidates, weights, .. } = scratch;
@@ -226,7 +249,7 @@ fn filter(logits: &[f32], largest: f32, sampling: &Sampling, scratch: &mut Scrat
         let least = *least;
         candidates.retain(|(_, logit)| *logit >= least);
     }
-    let weight = |logit: f32| ((f64::from(logit) - f64::from(largest)) / sampling.temperature).exp();
+    let weight = |logit: f32| weight(logit, largest, sampling);
     if sampling.top_p < 1.0 {
         keep_top_p(candidates, sampling.top_p, weight, descending);
     }

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use super::{Sampler, Sampling, Scratch, filter, likeliest};
+use super::{Sampler, Sampling, Scratch, filter, likeliest, pick};
 
 /// What `tests/parity/sampling_reference.py` prints, unless its Python is absent, which fails in CI.
 fn references(count: usize) -> Option<String> {
@@ -93,6 +93,20 @@ fn draws_follow_the_probabilities_and_the_seed() {
     assert!(drawn.iter().all(|token| again.draw(&logits, scratch).unwrap() == *token));
     let mut other = Sampler::new(Sampling { seed: 10, ..Sampling::default() }, &[]);
     assert!(drawn.iter().any(|token| other.draw(&logits, scratch).unwrap() != *token));
+}
+
+#[test]
+fn what_is_impossible_is_never_drawn_and_filters_that_leave_all_change_no_draw() {
+    assert_eq!(pick(&[0.0, 0.5, 0.25, 0.0], 0.0), Some(1));
+    assert_eq!(pick(&[0.0, 0.5, 0.25, 0.0], 0.7), Some(2));
+    assert_eq!(pick(&[0.0, 0.5, 0.25, 0.0], 1.0), Some(2));
+    assert_eq!(pick(&[0.0], 0.5), None);
+    let logits: Vec<f32> = (0..500).map(|index| ((index * 37) % 101) as f32 * 0.1).collect();
+    let draws = |sampling: Sampling| {
+        let mut sampler = Sampler::new(Sampling { seed: 3, temperature: 1.5, ..sampling }, &[]);
+        (0..200).map(|_| sampler.draw(&logits, &mut Scratch::default()).unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(draws(Sampling::default()), draws(Sampling { min_p: 1e-300, ..Sampling::default() }));
 }
 
 #[test]
