@@ -1,0 +1,260 @@
+//! One choice under way: what the engine gives becomes text, until a text or the engine ends it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use palimpsest_proto::inference::finished::Reason;
+use palimpsest_proto::inference::generate_reply::Event;
+use palimpsest_proto::inference::{GenerateReply, GenerateRequest, Token};
+use tokio::sync::watch;
+use tonic::{Code, Status, Streaming};
+
+use crate::app::{App, draining, restarting};
+use crate::metrics::{Ended, Measured};
+use crate::openai::ApiError;
+use crate::phase::{Phase, reached};
+use crate::text::{Detokenizer, StopMatcher};
+
+/// What one choice asks for.
+#[derive(Clone, Debug)]
+pub(crate) struct Order {
+    /// What the engine is asked for.
+    pub(crate) request: GenerateRequest,
+    /// Tokens of its prompt.
+    pub(crate) prompt_tokens: usize,
+    /// Texts that end it.
+    pub(crate) stop: Vec<String>,
+    /// Decodes what comes, after the prompt.
+    pub(crate) detokenizer: Detokenizer,
+}
+
+/// What is new of a choice.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Piece {
+    /// Of the prompt, where its log-probabilities are asked for; before all else.
+    pub(crate) prompt: Vec<Token>,
+    /// The next token, if one came.
+    pub(crate) token: Option<Token>,
+    /// What it adds to what was given, which may be held back for a while.
+    pub(crate) decoded: String,
+    /// What may be told now.
+    pub(crate) text: String,
+    /// Nothing more comes, for this reason.
+    pub(crate) end: Option<End>,
+}
+
+/// How a choice ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct End {
+    pub(crate) reason: Reason,
+    /// Tokens given.
+    pub(crate) tokens: u64,
+    /// Tokens of the prompt that were in the cache.
+    pub(crate) cached: u64,
+}
+
+/// One choice under way. Dropped, it is cancelled.
+#[derive(Debug)]
+pub(crate) struct Generation {
+    events: Streaming<GenerateReply>,
+    detokenizer: Detokenizer,
+    stop: StopMatcher,
+    measured: Measured,
+    phase: watch::Receiver<Phase>,
+    queue_timeout: Option<Duration>,
+    /// Tokens of the prompt that were in the cache, once the engine has begun.
+    cached: Option<u64>,
+    is_over: bool,
+}
+
+impl Generation {
+    /// Hands an order to the engine and waits until it is taken.
+    pub(crate) async fn start(app: &App, order: Order, began: Instant) -> Result<Self, ApiError> {
+        let mut client = app.connected()?.client();
+        let mut phase = app.phase.clone();
+        let taken = async {
+            let mut events = client.generate(order.request).await.map_err(|status| refused(&status))?.into_inner();
+            // Always that it is accepted.
+            events.message().await.map_err(|status| refused(&status))?.ok_or_else(restarting)?;
+            Ok(events)
+        };
+        let events = tokio::select! {
+            events = taken => events?,
+            () = reached(&mut phase, Phase::Closing) => return Err(draining()),
+        };
+        Ok(Self {
+            events,
+            detokenizer: order.detokenizer,
+            stop: StopMatcher::new(order.stop),
+            measured: app.metrics.begin(order.prompt_tokens, began),
+            phase,
+            queue_timeout: app.limits.queue_timeout,
+            cached: None,
+            is_over: false,
+        })
+    }
+
+    /// What comes next; nothing after the end.
+    pub(crate) async fn next(&mut self) -> Result<Option<Piece>, ApiError> {
+        while !self.is_over {
+            let event = match self.event().await {
+                Ok(event) => event,
+                Err(error) => {
+                    self.is_over = true;
+                    self.measured.end(Ended::Error);
+                    return Err(error);
+                }
+            };
+            if let Some(piece) = self.take(event) {
+                return Ok(Some(piece));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn event(&mut self) -> Result<Event, ApiError> {
+        let left = match self.queue_timeout {
+            Some(timeout) if self.cached.is_none() => Some(timeout.saturating_sub(self.measured.elapsed())),
+            _ => None,
+        };
+        let message = tokio::select! {
+            // Mostly there is something already.
+            biased;
+            message = self.events.message() => message.map_err(|status| broken(&status))?,
+            () = reached(&mut self.phase, Phase::Closing) => return Err(draining()),
+            () = tokio::time::sleep(left.unwrap_or_default()), if left.is_some() => {
+                let message = "the request has waited for the engine for too long; try again later";
+                return Err(ApiError::unavailable("queue_timeout", message));
+            }
+        };
+        // A stream that ends without an end is one of an engine that is gone.
+        message.and_then(|reply| reply.event).ok_or_else(restarting)
+    }
+
+    fn take(&mut self, event: Event) -> Option<Piece> {
+        match event {
+            Event::Accepted(_) => None,
+            Event::Started(started) => {
+                self.cached = Some(started.cached_prompt_tokens.into());
+                self.measured.started();
+                None
+            }
+            Event::PromptTokens(prompt) => Some(Piece { prompt: prompt.tokens, ..Piece::default() }),
+            Event::Token(token) => {
+                self.measured.token();
+                let decoded = self.detokenizer.push(token.id);
+                let released = self.stop.push(decoded.clone());
+                let end = released.is_stopped.then(|| self.end(Reason::Stop));
+                Some(Piece { prompt: Vec::new(), token: Some(token), decoded, text: released.text, end })
+            }
+            Event::Finished(finished) => {
+                let rest = self.detokenizer.flush();
+                let mut released = self.stop.push(rest);
+                let mut reason = finished.reason();
+                if released.is_stopped {
+                    reason = Reason::Stop;
+                } else {
+                    released.text.push_str(&self.stop.flush());
+                }
+                let end = self.end(reason);
+                Some(Piece { text: released.text, end: Some(end), ..Piece::default() })
+            }
+        }
+    }
+
+    fn end(&mut self, reason: Reason) -> End {
+        self.is_over = true;
+        self.measured.end(if reason == Reason::Length { Ended::Length } else { Ended::Stop });
+        End { reason, tokens: self.measured.tokens(), cached: self.cached.unwrap_or(0) }
+    }
+}
+
+/// What the API calls a reason.
+pub(crate) fn finish_reason(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Length => "length",
+        Reason::Stop | Reason::Unspecified => "stop",
+    }
+}
+
+/// Why the engine does not take a request.
+fn refused(status: &Status) -> ApiError {
+    match status.code() {
+        Code::ResourceExhausted if !is_lost(status) => ApiError::full(status.message()),
+        _ => broken(status),
+    }
+}
+
+/// Why the engine does not go on with a request.
+fn broken(status: &Status) -> ApiError {
+    match status.code() {
+        _ if is_lost(status) => restarting(),
+        Code::Unavailable => restarting(),
+        Code::InvalidArgument => {
+            let message = status.message();
+            match param_of(message) {
+                Some(param) => ApiError::field(param, message),
+                None => ApiError::request(message),
+            }
+        }
+        Code::Internal => ApiError::internal(status.message()),
+        Code::ResourceExhausted => ApiError::unavailable("slow_reader", status.message()),
+        _ => ApiError::internal(format!("the engine has failed: {}", status.message())),
+    }
+}
+
+/// Whether a status is not the engine's own, but what the transport makes of its death.
+fn is_lost(status: &Status) -> bool {
+    std::error::Error::source(status).is_some()
+}
+
+/// The field that a refusal of the engine begins with, as requests call it.
+fn param_of(message: &str) -> Option<&'static str> {
+    let message = message.strip_prefix("the ").unwrap_or(message);
+    let name = message.split(|character: char| !(character.is_ascii_alphanumeric() || character == '_')).next()?;
+    let names = [
+        ("temperature", "temperature"),
+        ("top_p", "top_p"),
+        ("min_p", "min_p"),
+        ("repetition_penalty", "repetition_penalty"),
+        ("frequency_penalty", "frequency_penalty"),
+        ("presence_penalty", "presence_penalty"),
+        ("logit_bias", "logit_bias"),
+        ("logprobs", "logprobs"),
+        ("prompt_logprobs", "echo"),
+        ("stop_ids", "stop_token_ids"),
+        ("format", "response_format"),
+        ("json_schema", "response_format"),
+        ("regex", "response_format"),
+        ("lark", "response_format"),
+        ("prompt", "prompt"),
+    ];
+    names.into_iter().find(|(engines, _)| *engines == name).map(|(_, ours)| ours)
+}
+
+/// Says which order does not fit the context; `param` is what its prompt comes from.
+pub(crate) fn check_length(prompt: usize, new: u32, context: u32, param: &str) -> Result<(), ApiError> {
+    let (context, new) = (context as usize, new as usize);
+    if prompt == 0 {
+        return Err(ApiError::field(param, format!("{param} is empty; give one token at least")));
+    }
+    if prompt > context || (prompt == context && new > 0) {
+        let message = format!(
+            "{param} has {prompt} tokens, but the context has {context}, which hold what is given, too; shorten it"
+        );
+        return Err(ApiError::too_long(param, message));
+    }
+    if prompt + new > context {
+        let message = format!(
+            "{param} has {prompt} tokens and max_tokens asks for {new}, but the context has {context}; shorten the prompt or \
+             ask for fewer"
+        );
+        return Err(ApiError::too_long("max_tokens", message));
+    }
+    Ok(())
+}
+
+/// Shares a detokenizer's beginning among the choices of a prompt.
+pub(crate) fn detokenizer_after(app: &Arc<App>, prompt: &[u32]) -> Detokenizer {
+    Detokenizer::after(app.tokenizer(), prompt)
+}

@@ -1,0 +1,112 @@
+//! Which path is answered by what.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::{Path, Request, State};
+use axum::middleware;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Extension, Router};
+use http::{StatusCode, header};
+use serde_json::{Value, json};
+
+use super::answer::answer;
+use super::body::read;
+use super::observe::{Record, observe};
+use crate::app::App;
+use crate::openai::{ApiError, ChatRequest, CompletionRequest, json_response};
+use crate::plan::{Plan, unknown_model};
+
+/// Answers everything that comes over HTTP.
+pub(crate) fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/v1/models", get(models))
+        // A name may hold slashes.
+        .route("/v1/models/{*name}", get(model))
+        .route("/v1/completions", post(completions))
+        .route("/v1/chat/completions", post(chat_completions))
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(readiness))
+        .route("/metrics", get(metrics))
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), observe))
+        .with_state(app)
+}
+
+async fn completions(
+    State(app): State<Arc<App>>,
+    Extension(record): Extension<Arc<Record>>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let began = Instant::now();
+    let slot = app.slot()?;
+    let body = read(request, &app.limits).await?;
+    let plan = Plan::of_completion(&app, CompletionRequest::parse(&body)?).await?;
+    drop(body);
+    answer(&app, plan, record, slot, began).await
+}
+
+async fn chat_completions(
+    State(app): State<Arc<App>>,
+    Extension(record): Extension<Arc<Record>>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let began = Instant::now();
+    let slot = app.slot()?;
+    let body = read(request, &app.limits).await?;
+    let plan = Plan::of_chat(&app, ChatRequest::parse(&body)?).await?;
+    drop(body);
+    answer(&app, plan, record, slot, began).await
+}
+
+async fn models(State(app): State<Arc<App>>) -> Response {
+    json_response(StatusCode::OK, &json!({"object": "list", "data": [model_object(&app)]}))
+}
+
+async fn model(State(app): State<Arc<App>>, Path(name): Path<String>) -> Result<Response, ApiError> {
+    if name != app.model.name {
+        return Err(unknown_model(&app, &name));
+    }
+    Ok(json_response(StatusCode::OK, &model_object(&app)))
+}
+
+fn model_object(app: &App) -> Value {
+    let context = app.connected().ok().map(|engine| engine.facts.context);
+    json!({
+        "id": app.model.name, "object": "model", "created": app.model.created, "owned_by": "palimpsest",
+        "max_model_len": context,
+    })
+}
+
+async fn readiness(State(app): State<Arc<App>>) -> (StatusCode, String) {
+    if app.is_ready() {
+        return (StatusCode::OK, "ok\n".to_owned());
+    }
+    let why = app.slot().and_then(|_| app.connected().map(|_| ()));
+    let why = why.err().map_or_else(|| "the server is shutting down".to_owned(), |error| error.message);
+    (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n"))
+}
+
+async fn metrics(State(app): State<Arc<App>>) -> Response {
+    let stats = match app.connected() {
+        Ok(engine) => engine.stats().await.ok(),
+        Err(_) => None,
+    };
+    app.metrics.observe(app.is_ready(), stats.as_ref());
+    match app.metrics.text() {
+        Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
+        Err(error) => ApiError::internal(error.to_string()).into_response(),
+    }
+}
+
+async fn unknown_path(request: Request) -> ApiError {
+    let path: String = request.uri().path().chars().take(100).collect();
+    ApiError::refused(StatusCode::NOT_FOUND, "unknown_url", format!("there is nothing at {path}"))
+}
+
+async fn wrong_method(request: Request) -> ApiError {
+    let message = format!("{} is not how to ask here", request.method());
+    ApiError::refused(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
+}

@@ -1,0 +1,42 @@
+//! Serves a model as OpenAI does, and over gRPC.
+//!
+//! The engine computes in a process of its own, which may crash and be started anew; the server in front of it holds what clients
+//! see: text, keys, bounds, metrics. The two speak `inference.proto` over a Unix socket, in ids.
+//!
+//! ```text
+//! clients ── HTTP, SSE ──┐                                     ┌── the engine's process ──────────────────┐
+//!                        ├─► serve ── EngineLink ── a socket ──┤ serve_engine ─► a thread: Engine<M>::step │
+//! clients ── gRPC ───────┘     ▲                               └──────────────────────────────────────────┘
+//!                              └── EngineProcess starts it, and starts it anew when it dies
+//! ```
+//!
+//! Nothing here knows torch: a model is whatever implements [`palimpsest_infer::Model`].
+
+mod app;
+mod config;
+mod engine_process;
+mod engine_service;
+mod error;
+mod generation;
+mod grpc;
+mod http;
+mod keys;
+mod link;
+mod metrics;
+mod openai;
+mod phase;
+mod plan;
+mod random;
+mod served;
+mod server;
+mod teller;
+mod text;
+mod tls;
+
+pub use config::{Config, ServerLimits, TlsFiles};
+pub use engine_process::{EngineProcess, RestartPolicy};
+pub use engine_service::{Served, parent_gone, serve_engine};
+pub use error::{Error, Result};
+pub use link::EngineLink;
+pub use server::{Server, serve};
+pub use text::token_bytes;

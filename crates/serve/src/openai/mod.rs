@@ -1,0 +1,16 @@
+//! What OpenAI's API asks and answers.
+
+mod chat;
+mod completion;
+mod error;
+mod fields;
+mod format;
+mod messages;
+mod settings;
+mod shape;
+
+pub(crate) use chat::ChatRequest;
+pub(crate) use completion::{CompletionRequest, Prompt};
+pub(crate) use error::{ApiError, json_response};
+pub(crate) use settings::{Settings, StreamOptions};
+pub(crate) use shape::{Api, Choice, NamedToken, Shape, Usage};

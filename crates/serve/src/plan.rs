@@ -1,0 +1,178 @@
+//! What a request asks of the engine: an order for each of its choices.
+
+use std::sync::Arc;
+
+use palimpsest_proto::inference::generate_request::Prompt as WirePrompt;
+use palimpsest_proto::inference::{GenerateRequest, Sampling, TokenIds};
+
+use crate::app::App;
+use crate::generation::{Order, check_length, detokenizer_after};
+use crate::openai::{Api, ApiError, ChatRequest, CompletionRequest, Prompt, Settings, Shape, StreamOptions};
+use crate::random::{fresh_name, fresh_number};
+use crate::served::seconds_since_1970;
+use crate::teller::Echo;
+use crate::text::{Detokenizer, TokenTexts};
+
+/// What a request asks of the engine, and how it is answered.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) shape: Shape,
+    pub(crate) stream: Option<StreamOptions>,
+    pub(crate) choices: Vec<(Order, Option<Echo>)>,
+    /// Tokens of all prompts.
+    pub(crate) prompt_tokens: u64,
+    /// Calls tokens by their names, where log-probabilities are told.
+    pub(crate) names: Option<Arc<TokenTexts>>,
+}
+
+/// What is told of log-probabilities.
+#[derive(Clone, Copy)]
+struct Logprobs {
+    likeliest: Option<u32>,
+    of_prompt: bool,
+}
+
+impl Plan {
+    /// For completions.
+    pub(crate) async fn of_completion(app: &Arc<App>, request: CompletionRequest) -> Result<Self, ApiError> {
+        let settings = request.settings;
+        let context = begin(app, &settings, request.prompts.len())?;
+        let logprobs = Logprobs {
+            likeliest: request.logprobs,
+            // Without a token to give there is nothing else to ask an engine for.
+            of_prompt: request.echo && (request.logprobs.is_some() || request.max_tokens == 0),
+        };
+        let mut choices = Vec::new();
+        let mut prompt_tokens = 0;
+        for prompt in request.prompts {
+            let (ids, text) = match prompt {
+                Prompt::Ids(ids) => (ids, None),
+                Prompt::Text(text) => {
+                    let kept = request.echo.then(|| text.clone());
+                    let ids = app.encode(text, request.begins_with_bos, request.names_tokens, "prompt");
+                    (ids.await?, kept)
+                }
+            };
+            check_length(ids.len(), request.max_tokens, context, "prompt")?;
+            prompt_tokens += ids.len() as u64;
+            let echo = request.echo.then(|| Echo {
+                text: text.unwrap_or_else(|| app.model.tokenizer.decode(&ids)),
+                detokenizer: Detokenizer::after(app.tokenizer(), &[]),
+            });
+            let orders = orders(app, &settings, ids, request.max_tokens, logprobs);
+            choices.extend(orders.into_iter().map(|order| (order, echo.clone())));
+        }
+        Ok(Self::new(app, Api::Completion, settings, choices, prompt_tokens, logprobs))
+    }
+
+    /// For chat completions.
+    pub(crate) async fn of_chat(app: &Arc<App>, request: ChatRequest) -> Result<Self, ApiError> {
+        let settings = request.settings;
+        let context = begin(app, &settings, 1)?;
+        let Some(template) = &app.model.template else {
+            let message = "the model has no chat template; ask for completions, or start the server with a template";
+            return Err(ApiError::field("messages", message));
+        };
+        let mut messages = request.messages;
+        for text in messages.iter_mut().flat_map(|message| message.values_mut()) {
+            if let serde_json::Value::String(text) = text {
+                *text = app.model.special.defuse(text);
+            }
+        }
+        let special = app.model.special.named();
+        let text = template
+            .render(&messages, special, request.adds_generation_prompt, &request.template_arguments)
+            .map_err(|why| ApiError::field("messages", format!("messages: the chat template says: {why}")))?;
+        // The template writes BOS where there is to be one.
+        let ids = app.encode(text, false, true, "messages").await?;
+        let left = context.saturating_sub(u32::try_from(ids.len()).unwrap_or(u32::MAX)).max(1);
+        let max_tokens = request.max_tokens.unwrap_or(left);
+        check_length(ids.len(), max_tokens, context, "messages")?;
+        let logprobs = Logprobs { likeliest: request.logprobs, of_prompt: false };
+        let prompt_tokens = ids.len() as u64;
+        let choices = orders(app, &settings, ids, max_tokens, logprobs);
+        let choices = choices.into_iter().map(|order| (order, None)).collect();
+        Ok(Self::new(app, Api::Chat, settings, choices, prompt_tokens, logprobs))
+    }
+
+    fn new(
+        app: &Arc<App>,
+        api: Api,
+        settings: Settings,
+        choices: Vec<(Order, Option<Echo>)>,
+        prompt_tokens: u64,
+        logprobs: Logprobs,
+    ) -> Self {
+        let prefix = match api {
+            Api::Completion => "cmpl",
+            Api::Chat => "chatcmpl",
+        };
+        let shape = Shape {
+            api,
+            id: format!("{prefix}-{}", fresh_name()),
+            created: seconds_since_1970(),
+            model: app.model.name.clone(),
+            tells_logprobs: logprobs.likeliest.is_some(),
+            includes_usage: settings.stream.is_some_and(|stream| stream.includes_usage),
+        };
+        let names = || {
+            let special = Arc::clone(&app.model.special);
+            Arc::new(TokenTexts::new(app.tokenizer(), special, settings.calls_tokens_by_id))
+        };
+        let names = shape.tells_logprobs.then(names);
+        Self { shape, stream: settings.stream, choices, prompt_tokens, names }
+    }
+}
+
+/// Checks what needs no ids, and gives the context that a request has.
+fn begin(app: &App, settings: &Settings, prompts: usize) -> Result<u32, ApiError> {
+    if let Some(model) = settings.model.as_ref().filter(|model| **model != app.model.name) {
+        return Err(unknown_model(app, model));
+    }
+    let (choices, most) = (prompts.saturating_mul(settings.n), app.limits.choices);
+    if choices > most {
+        let param = if settings.n > 1 { "n" } else { "prompt" };
+        let message = format!("{param} asks for {choices} choices in all, and a request may have {most}");
+        return Err(ApiError::field(param, message));
+    }
+    Ok(app.connected()?.facts.context)
+}
+
+/// Another model is asked for than the one that is served.
+pub(crate) fn unknown_model(app: &App, model: &str) -> ApiError {
+    let short: String = model.chars().take(100).collect();
+    let message = format!("the model {short} does not exist; {} does", app.model.name);
+    let mut error = ApiError::refused(http::StatusCode::NOT_FOUND, "model_not_found", message);
+    error.param = Some("model".to_owned());
+    error
+}
+
+/// An order for each choice of a prompt.
+fn orders(app: &Arc<App>, settings: &Settings, ids: Vec<u32>, max_tokens: u32, logprobs: Logprobs) -> Vec<Order> {
+    let detokenizer = detokenizer_after(app, &ids);
+    let prompt_tokens = ids.len();
+    let request = GenerateRequest {
+        prompt: Some(WirePrompt::Ids(TokenIds { ids })),
+        max_tokens,
+        stop_ids: settings.stop_ids.clone(),
+        stop: Vec::new(),
+        ignore_ends: settings.ignores_ends,
+        logprobs: logprobs.likeliest,
+        prompt_logprobs: logprobs.of_prompt,
+        format: settings.format.clone(),
+        priority: settings.priority,
+        sampling: None,
+    };
+    let order = |number: usize| {
+        // Several choices with one seed are to differ, and to be the same the next time.
+        let seed = settings.sampling.seed.map_or_else(fresh_number, |seed| seed.wrapping_add(number as u64));
+        let sampling = Sampling { seed: Some(seed), ..settings.sampling.clone() };
+        Order {
+            request: GenerateRequest { sampling: Some(sampling), ..request.clone() },
+            prompt_tokens,
+            stop: settings.stop.clone(),
+            detokenizer: detokenizer.clone(),
+        }
+    };
+    (0..settings.n).map(order).collect()
+}
