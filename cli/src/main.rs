@@ -9,6 +9,7 @@ mod lock;
 mod prepare;
 mod report;
 mod run;
+mod serve;
 mod threads;
 mod tokenizer;
 mod validate;
@@ -42,6 +43,8 @@ enum Command {
     /// Write a checkpoint as a Hugging Face folder.
     #[command(disable_help_flag = true)]
     Export(Handed),
+    /// Serve a model as an OpenAI endpoint.
+    Serve(serve::Arguments),
     /// Continue a text.
     #[command(disable_help_flag = true)]
     Generate(Handed),
@@ -74,8 +77,10 @@ struct Handed {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    // A server tells what it does; of the rest only what is wrong is told.
+    let otherwise = if matches!(arguments.command, Command::Serve(_)) { "info" } else { "warn" };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(otherwise));
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
@@ -95,6 +100,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Export(handed) => worker::hand_over("export", &handed.arguments),
+        Command::Serve(arguments) => serve::run(&arguments),
         Command::Generate(handed) => worker::hand_over("generate", &handed.arguments),
         Command::Eval(handed) => worker::hand_over("eval", &handed.arguments),
         Command::Bench(command) => bench::run(&command),

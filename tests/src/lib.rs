@@ -155,6 +155,18 @@ fn cache() -> PathBuf {
     std::env::var_os("PALIMPSEST_CACHE").map_or_else(|| home().join(".cache/palimpsest"), PathBuf::from)
 }
 
+/// A folder of the unpacked test data, or `None`, said so, where it is absent; with `CI=true` absence fails.
+pub fn test_data(name: &str) -> Option<PathBuf> {
+    let folder = cache().join("data").join(name);
+    if folder.is_dir() {
+        return Some(folder);
+    }
+    let remedy = "scripts/test-data.sh and scripts/smollm2.sh make it";
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "there is no {}: {remedy}", folder.display());
+    eprintln!("skipped: there is no {}; {remedy}", folder.display());
+    None
+}
+
 /// Python of the parity environment, or `None`, said so, where it is absent; with `CI=true` absence fails.
 pub fn parity_python() -> Option<PathBuf> {
     let python = cache().join("venv/bin/python");

@@ -3,6 +3,7 @@
 //! ```text
 //! agent                        dials the coordinator and supervises a rank process: this binary again
 //! rank                         runs one job; commands on standard input, events on standard output
+//! engine                       computes for a server in front of it, at a Unix socket
 //! generate, eval, export, bench   what the `palimpsest` command hands over, with its terminal
 //! ```
 
@@ -40,6 +41,8 @@ enum Command {
     Eval(eval::Arguments),
     /// Turn a checkpoint into a Hugging Face folder.
     Export(export::Arguments),
+    /// Compute for a server, at a Unix socket.
+    Engine(serving::EngineArguments),
     /// Measure how fast this machine trains.
     #[command(subcommand)]
     Bench(bench::Command),
@@ -67,6 +70,7 @@ fn main() -> ExitCode {
         Command::Generate(arguments) => exit_code(generate::run(&arguments)),
         Command::Eval(arguments) => exit_code(eval::run(&arguments)),
         Command::Export(arguments) => exit_code(export::run(&arguments)),
+        Command::Engine(arguments) => serving::run_engine(&arguments),
         Command::Bench(command) => exit_code(bench::run(&command)),
     }
 }

@@ -1,4 +1,4 @@
-//! `palimpsest bench`: how fast this machine trains, which the worker measures, and prepares data, which needs none.
+//! `palimpsest bench`: how fast this machine trains and serves, which the worker measures, and prepares data, which needs none.
 
 mod data;
 
@@ -14,6 +14,9 @@ pub(crate) enum Command {
     /// Training steps: passes, clipping and the optimizer.
     #[command(disable_help_flag = true)]
     Train(Handed),
+    /// Requests through the engine, without a server.
+    #[command(disable_help_flag = true)]
+    Infer(Handed),
     /// The head and the loss alone, forward and backward.
     #[command(disable_help_flag = true)]
     Loss(Handed),
@@ -25,6 +28,7 @@ pub(crate) enum Command {
 pub(crate) fn run(command: &Command) -> Result<ExitCode> {
     match command {
         Command::Train(handed) => hand_over("train", handed),
+        Command::Infer(handed) => hand_over("infer", handed),
         Command::Loss(handed) => hand_over("loss", handed),
         Command::Data(arguments) => data::run(arguments),
     }

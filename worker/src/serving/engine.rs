@@ -1,13 +1,16 @@
 //! `engine`: the process that computes, at a Unix socket.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
 
-use palimpsest_infer::Limits;
+use palimpsest_infer::{Grammars, Limits, Model};
 use palimpsest_model::{CachedDecoder, Decoder};
-use palimpsest_torch::host_memory;
+use palimpsest_serve::EngineSettings;
 use palimpsest_train::{Error, Result};
 use palimpsest_vocab::Tokenizer;
 use tch::{Device, Kind};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::memory;
 use super::model::{Served, end_ids};
@@ -19,69 +22,59 @@ const SHARE: f64 = 0.5;
 /// What no cache takes: what else the process and its neighbours come to need.
 const RESERVE: u64 = 256 << 20;
 
-/// What is served, and within which bounds. The server hands them on as they are.
-#[derive(Clone, Debug, clap::Args)]
-pub(crate) struct Settings {
-    /// A Hugging Face folder, or a checkpoint's.
-    #[arg(long)]
-    pub(crate) model: PathBuf,
-    /// auto, float32 or bfloat16; auto: float32 on a CPU, bfloat16 on a GPU.
-    #[arg(long, default_value = "auto")]
-    pub(crate) precision: String,
-    /// Threads to compute with; default: all cores.
-    #[arg(long)]
-    pub(crate) threads: Option<usize>,
-    /// cpu or cuda.
-    #[arg(long, default_value = "cpu")]
-    pub(crate) device: String,
-    /// Tokens that a step computes at most.
-    #[arg(long, value_name = "TOKENS", default_value_t = 512, value_parser = at_least_one)]
-    pub(crate) max_batch_tokens: usize,
-    /// Requests that run at once.
-    #[arg(long, value_name = "REQUESTS", default_value_t = 64, value_parser = at_least_one)]
-    pub(crate) max_sequences: usize,
-    /// Tokens that a request may have, prompt and output; default: as many as the model was trained on.
-    #[arg(long, value_name = "TOKENS", value_parser = at_least_one)]
-    pub(crate) max_context: Option<usize>,
-    /// Memory of the cache of keys and values, in MiB; default: half of what is left, at most what the requests can fill.
-    #[arg(long, value_name = "MIB", value_parser = at_least_one)]
-    pub(crate) cache_memory: Option<usize>,
-    /// Compute the beginnings that requests share anew for each.
-    #[arg(long)]
-    pub(crate) no_prefix_cache: bool,
-    /// Requests that wait at most; more are answered 429.
-    #[arg(long, value_name = "REQUESTS", default_value_t = 512, value_parser = at_least_one)]
-    pub(crate) max_queued_requests: usize,
-    /// Tokens of the prompts that wait at most; more are answered 429.
-    #[arg(long, value_name = "TOKENS", default_value_t = 1_000_000, value_parser = at_least_one)]
-    pub(crate) max_queued_tokens: usize,
-}
-
 /// What is served, and where.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    settings: Settings,
+    settings: EngineSettings,
     /// The Unix socket.
     #[arg(long)]
     socket: PathBuf,
 }
 
-fn at_least_one(text: &str) -> std::result::Result<usize, String> {
-    text.parse().ok().filter(|number| *number > 0).ok_or_else(|| "write a whole number, 1 at least".to_owned())
+/// Serves until it is asked to end, or whoever started it has gone; says why not in one sentence.
+pub(crate) fn run(arguments: &Arguments) -> ExitCode {
+    let Err(error) = serve(arguments) else { return ExitCode::SUCCESS };
+    eprintln!("error: {error:#}");
+    let is_users = error.downcast_ref::<Error>().is_some_and(Error::is_users);
+    ExitCode::from(if is_users { 2 } else { 1 })
+}
+
+fn serve(arguments: &Arguments) -> anyhow::Result<()> {
+    let settings = &arguments.settings;
+    let Ready { model, limits, tokenizer, compute } = load(settings)?;
+    let tokens = palimpsest_serve::token_bytes(&settings.model, model.vocabulary())?;
+    let end_ids = end_ids(&settings.model, &tokenizer)?;
+    let served = palimpsest_serve::Served {
+        device: settings.device.clone(),
+        precision: format!("{compute:?}").to_lowercase(),
+        grammars: Some(Arc::new(Grammars::new(tokens, &end_ids)?)),
+        end_ids,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let is_over = async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            () = palimpsest_serve::parent_gone() => {}
+        }
+        std::io::Result::Ok(())
+    };
+    let is_over = async { drop(is_over.await) };
+    runtime.block_on(palimpsest_serve::serve_engine(model, limits, served, &arguments.socket, is_over))?;
+    Ok(())
 }
 
 /// An engine's parts, ready to serve.
 pub(crate) struct Ready {
     pub(crate) model: Served,
     pub(crate) limits: Limits,
-    pub(crate) tokenizer: Tokenizer,
-    pub(crate) end_ids: Vec<u32>,
-    pub(crate) compute: Kind,
+    tokenizer: Tokenizer,
+    compute: Kind,
 }
 
 /// Loads a model and makes its cache, as large as there is memory for.
-pub(crate) fn load(settings: &Settings) -> Result<Ready> {
+pub(crate) fn load(settings: &EngineSettings) -> Result<Ready> {
     let device = parse_device(&settings.device)?;
     set_threads(settings.threads)?;
     let compute = match (settings.precision.as_str(), device) {
@@ -117,12 +110,11 @@ pub(crate) fn load(settings: &Settings) -> Result<Ready> {
     model.resize(limits.blocks.max(Served::blocks_of_largest_step(&limits)))?;
     // And once more beside it: whatever comes later takes no more than this.
     model.take_largest_step(&limits)?;
-    let end_ids = end_ids(&settings.model, &tokenizer)?;
-    Ok(Ready { model, limits, tokenizer, end_ids, compute })
+    Ok(Ready { model, limits, tokenizer, compute })
 }
 
 /// How many blocks the cache has.
-fn cache_blocks(settings: &Settings, limits: &Limits, block_bytes: u64, device: Device) -> Result<usize> {
+fn cache_blocks(settings: &EngineSettings, limits: &Limits, block_bytes: u64, device: Device) -> Result<usize> {
     let most = limits.running.saturating_mul(limits.context.div_ceil(limits.block_tokens));
     let left = if device.is_cuda() { None } else { memory::available() };
     let least = limits.context.min(limits.block_tokens * 4).div_ceil(limits.block_tokens) as u64;
