@@ -64,6 +64,7 @@ fn is_users(error: &anyhow::Error) -> bool {
             || cause.downcast_ref::<palimpsest_store::Error>().is_some_and(palimpsest_store::Error::is_users)
             || cause.downcast_ref::<palimpsest_corpus::Error>().is_some_and(palimpsest_corpus::Error::is_users)
             || cause.downcast_ref::<palimpsest_prepare::Error>().is_some_and(palimpsest_prepare::Error::is_users)
+            || cause.downcast_ref::<palimpsest_serve::Error>().is_some_and(palimpsest_serve::Error::is_users)
             || cause.downcast_ref::<palimpsest_vocab::Error>().is_some_and(palimpsest_vocab::Error::is_users)
     })
 }

@@ -17,6 +17,9 @@ use crate::link::{Connected, EngineLink, EngineState, connect};
 /// How often an engine that is starting is asked whether it is ready. It is part of every cold start.
 const POLL: Duration = Duration::from_millis(10);
 
+/// The exit code of a process that its user has to mend something for.
+const USERS_MISTAKE: i32 = 2;
+
 /// When an engine's process is started anew, and for how long it is waited for.
 #[derive(Clone, Copy, Debug)]
 pub struct RestartPolicy {
@@ -103,6 +106,8 @@ enum End {
     Asked,
     /// It died, in words, and how long it had been ready.
     Died { how: String, ready: Option<Duration> },
+    /// It has said, by its exit code, that its user has to mend something: another try would end as this one.
+    Refused,
 }
 
 impl Keeper {
@@ -118,6 +123,10 @@ impl Keeper {
             };
             let (how, ready) = match self.watch(child).await {
                 End::Asked => return self.give_up("the engine has been stopped".to_owned()),
+                End::Refused => {
+                    self.state.send_replace(EngineState::Refused);
+                    return;
+                }
                 End::Died { how, ready } => (how, ready),
             };
             was_ever_ready |= ready.is_some();
@@ -152,6 +161,8 @@ impl Keeper {
 
     /// Sees a process through from its start to its end.
     async fn watch(&mut self, mut child: Child) -> End {
+        // Held until the end: waiting for a child closes what it still holds itself.
+        let _standard_input = child.stdin.take();
         let mut stopped = self.stopped.clone();
         let asked = asked(&mut stopped);
         let began = Instant::now();
@@ -186,7 +197,6 @@ impl Keeper {
         if let Some(pid) = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)) {
             let _ = kill_process(pid, Signal::TERM);
         }
-        drop(child.stdin.take());
         if tokio::time::timeout(self.policy.stop_timeout, child.wait()).await.is_err() {
             let _ = child.kill().await;
         }
@@ -210,6 +220,9 @@ async fn until_ready(socket: &Path) -> Connected {
 }
 
 fn died(status: std::io::Result<ExitStatus>, ready: Option<Duration>) -> End {
+    if ready.is_none() && status.as_ref().is_ok_and(|status| status.code() == Some(USERS_MISTAKE)) {
+        return End::Refused;
+    }
     let how = status.map_or_else(|error| error.to_string(), |status| format!("with {status}"));
     End::Died { how, ready }
 }

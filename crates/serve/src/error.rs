@@ -61,6 +61,9 @@ pub enum Error {
     /// The engine's process cannot be started.
     #[error("cannot start the engine's process: {0}")]
     Spawn(io::Error),
+    /// The engine's process has refused to begin.
+    #[error("the engine cannot begin; what is to be mended it has said above")]
+    EngineRefused,
     /// The engine's process cannot be kept running.
     #[error("{0}")]
     EngineGone(String),
@@ -82,6 +85,19 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
+    /// Whether the user can mend it.
+    pub fn is_users(&self) -> bool {
+        match self {
+            Self::Tokenizer(error) => error.is_users(),
+            Self::Read { .. }
+            | Self::Malformed { .. }
+            | Self::Setting { .. }
+            | Self::Listen { .. }
+            | Self::EngineRefused => true,
+            _ => false,
+        }
+    }
+
     pub(crate) fn read(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Read { path, source }

@@ -31,6 +31,19 @@ pub(crate) enum EngineState {
     Restarting,
     /// There will be none, for this reason.
     Gone(String),
+    /// There will be none until its user has mended what it has said.
+    Refused,
+}
+
+impl EngineState {
+    /// Why there will be no engine any more, if so.
+    fn end(&self) -> Option<Error> {
+        match self {
+            Self::Gone(why) => Some(Error::EngineGone(why.clone())),
+            Self::Refused => Some(Error::EngineRefused),
+            Self::Starting | Self::Ready(_) | Self::Restarting => None,
+        }
+    }
 }
 
 /// An engine that has answered.
@@ -80,15 +93,12 @@ impl EngineLink {
 
     /// What the engine is, once it is ready; an error where it never will be.
     pub async fn ready(&mut self) -> Result<StatsReply> {
-        let settled = |state: &EngineState| matches!(state, EngineState::Ready(_) | EngineState::Gone(_));
+        let settled = |state: &EngineState| matches!(state, EngineState::Ready(_)) || state.end().is_some();
         // Where nobody changes the state any more it is what it is.
         let _ = self.state.wait_for(settled).await;
         match &*self.state.borrow() {
             EngineState::Ready(connected) => Ok(connected.facts.clone()),
-            EngineState::Gone(why) => Err(Error::EngineGone(why.clone())),
-            EngineState::Starting | EngineState::Restarting => {
-                Err(Error::EngineGone("nobody starts the engine any more".to_owned()))
-            }
+            state => Err(state.end().unwrap_or(Error::EngineGone("nobody starts the engine any more".to_owned()))),
         }
     }
 
@@ -103,12 +113,11 @@ impl EngineLink {
     }
 
     /// Waits until there will be no engine any more, and says why.
-    pub(crate) async fn gone(&mut self) -> String {
-        let is_gone = |state: &EngineState| matches!(state, EngineState::Gone(_));
-        if let Ok(state) = self.state.wait_for(is_gone).await
-            && let EngineState::Gone(why) = &*state
+    pub(crate) async fn gone(&mut self) -> Error {
+        if let Ok(state) = self.state.wait_for(|state| state.end().is_some()).await
+            && let Some(why) = state.end()
         {
-            return why.clone();
+            return why;
         }
         // Nobody looks after it here, so nobody will ever say.
         std::future::pending().await

@@ -104,7 +104,7 @@ impl Server {
             why = watched.gone() => Some(why),
         };
         leave(&phase, &mut servers, &app.limits, why.is_some()).await;
-        why.map_or(Ok(()), |why| Err(Error::EngineGone(why)))
+        why.map_or(Ok(()), Err)
     }
 }
 
