@@ -22,9 +22,15 @@ def reference(folder):
     return model.eval(), AutoTokenizer.from_pretrained(folder)
 
 
+def ids_of(tokenizer, text):
+    """With one BOS before them, as documents are trained on, whether or not this tokenizer puts it there itself."""
+    ids = tokenizer(text)["input_ids"]
+    return ids if tokenizer.bos_token_id in (None, ids[0]) else [tokenizer.bos_token_id, *ids]
+
+
 def check_greedy(client, name, model, tokenizer, prompt, count):
     """Token by token, each judged by what transformers would have taken in its place."""
-    ids = tokenizer(prompt)["input_ids"]
+    ids = ids_of(tokenizer, prompt)
     answer = client.completions.create(model=name, prompt=prompt, max_tokens=count, temperature=0, logprobs=5,
                                        extra_body={"ignore_eos": True})
     choice = answer.choices[0]
@@ -56,7 +62,7 @@ def check_greedy(client, name, model, tokenizer, prompt, count):
 
 def check_echo(client, name, model, tokenizer, text):
     """Echoed log-probabilities are transformers'; gives them, and ours without a cache of beginnings."""
-    ids = tokenizer(text)["input_ids"]
+    ids = ids_of(tokenizer, text)
     answers = [
         client.completions.create(model=name, prompt=prompt, max_tokens=0, echo=True, logprobs=0)
         for prompt in (text, ids, text)

@@ -148,7 +148,10 @@ fn a_job_killed_at_any_write_goes_on_to_the_same_bits() {
     for (what, kills) in [
         ("preparation", count(&|place| place.starts_with("/prepared"))),
         ("a checkpoint's file", count(&|place| of_checkpoint(place) && place.matches('/').count() == 3)),
-        ("a checkpoint's folder, before its rename", count(&|place| of_checkpoint(place) && place.matches('/').count() == 2)),
+        (
+            "a checkpoint's folder, before its rename",
+            count(&|place| of_checkpoint(place) && place.matches('/').count() == 2),
+        ),
         ("the export", count(&|place| place.starts_with("/.model."))),
         ("the run's folder, after a rename", count(&str::is_empty)),
     ] {

@@ -80,8 +80,10 @@ impl Endpoint {
     }
 
     fn engine(&self) -> u32 {
-        let path = format!("/proc/{0}/task/{0}/children", self.child.id());
-        let children = std::fs::read_to_string(path).unwrap();
+        // Any thread may have started it.
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let of_thread = |thread: PathBuf| std::fs::read_to_string(thread.join("children")).unwrap_or_default();
+        let children: String = threads.map(|thread| of_thread(thread.unwrap().path())).collect();
         children.split_whitespace().next().unwrap_or_else(|| panic!("no engine runs")).parse().unwrap()
     }
 
@@ -112,7 +114,8 @@ fn model(name: &str) -> Option<PathBuf> {
 /// Texts with what their tokenizer has no piece for.
 fn texts(folder: &Path) -> PathBuf {
     let path = folder.join("text.jsonl");
-    let texts = ["Lily and Ben went to the park. They saw a big tree and a small bird.", "Tom said: \"I am happy!\" 你好。"];
+    let texts =
+        ["Lily and Ben went to the park. They saw a big tree and a small bird.", "Tom said: \"I am happy!\" 你好。"];
     let lines: String = texts.iter().map(|text| format!("{}\n", json!({"target": text}))).collect();
     std::fs::write(&path, lines).unwrap();
     path
@@ -241,7 +244,7 @@ fn what_cannot_be_served_is_told_in_one_sentence() {
     refused(&["--model", model, "--api-keys", "/nowhere/keys"], "/nowhere/keys");
     let cut = folder.path().join("model");
     std::fs::create_dir(&cut).unwrap();
-    for entry in std::fs::read_dir(model).unwrap().map(|entry| entry.unwrap().path()) {
+    for entry in std::fs::read_dir(model).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file()) {
         std::fs::copy(&entry, cut.join(entry.file_name().unwrap())).unwrap();
     }
     let weights = std::fs::OpenOptions::new().write(true).open(cut.join("model.safetensors")).unwrap();

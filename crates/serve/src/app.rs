@@ -82,7 +82,9 @@ impl App {
                 Err(ApiError::unavailable("engine_loading", "the model is being loaded; try again later"))
             }
             EngineState::Restarting => Err(restarting()),
-            EngineState::Gone(_) | EngineState::Refused => Err(ApiError::unavailable("engine_gone", "there is no engine any more")),
+            EngineState::Gone(_) | EngineState::Refused => {
+                Err(ApiError::unavailable("engine_gone", "there is no engine any more"))
+            }
         }
     }
 

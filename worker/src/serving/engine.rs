@@ -47,7 +47,7 @@ fn serve(arguments: &Arguments) -> anyhow::Result<()> {
     let end_ids = end_ids(&settings.model, &tokenizer)?;
     let served = palimpsest_serve::Served {
         device: settings.device.clone(),
-        precision: format!("{compute:?}").to_lowercase(),
+        precision: if compute == Kind::Float { "float32" } else { "bfloat16" }.to_owned(),
         grammars: Some(Arc::new(Grammars::new(tokens, &end_ids)?)),
         end_ids,
     };
@@ -122,7 +122,9 @@ fn cache_blocks(settings: &EngineSettings, limits: &Limits, block_bytes: u64, de
         (Some(mebibytes), _) => (mebibytes as u64) << 20,
         (None, Some(left)) => (left.saturating_sub(RESERVE) as f64 * SHARE) as u64,
         (None, None) => {
-            return Err(Error::User("--cache-memory: how much memory there is cannot be told here; name it".to_owned()));
+            return Err(Error::User(
+                "--cache-memory: how much memory there is cannot be told here; name it".to_owned(),
+            ));
         }
     };
     if let Some(left) = left.filter(|left| bytes > left.saturating_sub(RESERVE)) {

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 /// it is in, whichever is less. `None` where the system tells neither.
 pub(crate) fn available() -> Option<u64> {
     let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| field(&text, "MemAvailable:"));
-    let group = fs::read_to_string("/proc/self/cgroup").ok().and_then(|text| left_in_groups(Path::new("/sys/fs/cgroup"), &text));
+    let group = fs::read_to_string("/proc/self/cgroup")
+        .ok()
+        .and_then(|text| left_in_groups(Path::new("/sys/fs/cgroup"), &text));
     machine.into_iter().chain(group).min()
 }
 
