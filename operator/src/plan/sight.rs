@@ -1,7 +1,9 @@
 //! What is known of a job at one moment: all that a plan is made from.
 
 use k8s_openapi::jiff::Timestamp;
-use palimpsest_api::{CheckpointStatus, EvaluationStatus, Progress, StageStatus, TrainingJobSpec, TrainingJobStatus};
+use palimpsest_api::{
+    CheckpointStatus, EvaluationStatus, Precision, Progress, StageStatus, TrainingJobSpec, TrainingJobStatus,
+};
 use palimpsest_coordinator::State;
 
 use crate::observe::{Block, PodView};
@@ -81,6 +83,10 @@ pub(crate) struct Failures {
 pub(crate) struct Told {
     /// Whether a worker's last words were that the output is published.
     pub(crate) is_published: bool,
+    /// The digest of the published model.
+    pub(crate) digest: Option<String>,
+    /// What the ranks compute in.
+    pub(crate) precision: Option<Precision>,
     /// What the ranks are at.
     pub(crate) activity: Option<Activity>,
     /// Where in the stages.
