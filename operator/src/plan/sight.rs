@@ -31,6 +31,8 @@ pub(crate) struct Sight<'s> {
     pub(crate) told: &'s Told,
     /// Why the newest pod could not be made.
     pub(crate) refusal: Option<&'s Refused>,
+    /// The lowest number of a pod's name that was given out and that no pod came of: the API server refused it.
+    pub(crate) unused: Option<u64>,
     /// What pods that failed on their own leave behind.
     pub(crate) failures: &'s Failures,
     /// The time.
@@ -44,6 +46,16 @@ pub(crate) enum Refused {
     Blocked(Block),
     /// The template is none.
     Invalid(String),
+}
+
+impl Refused {
+    /// One CamelCase word.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::Blocked(block) => block.reason,
+            Self::Invalid(_) => "InvalidTemplate",
+        }
+    }
 }
 
 /// Where the coordinator stands.

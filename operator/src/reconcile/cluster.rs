@@ -94,6 +94,12 @@ impl Cluster {
         }
     }
 
+    /// Has a pod judged without making it; says why it would be refused.
+    pub(super) async fn try_to_make(&self, job: &TrainingJob, pod: &Pod) -> Result<Option<Refusal>> {
+        let trying = PostParams { dry_run: true, ..making() };
+        refused(self.pods(job).create(&trying, pod).await.map(|_| None), "try the template of", job)
+    }
+
     /// The pods of a job as they are now, and not as a watch told of them.
     pub(super) async fn pods_of(&self, job: &TrainingJob) -> Result<Vec<Pod>> {
         let listed = self.pods(job).list(&ListParams::default().labels(&selector(job.name()))).await;
