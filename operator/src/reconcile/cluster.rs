@@ -1,8 +1,7 @@
 //! Every write to the API server. Each is safe to be made again, by whoever leads then: objects are applied, or made under a
 //! name that is used once, or deleted by their UID.
 
-use k8s_openapi::api::core::v1::{ConfigMap, Pod};
-use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client};
 use palimpsest_api::{API_VERSION, TrainingJobStatus};
