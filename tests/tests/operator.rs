@@ -1,5 +1,5 @@
 //! The life of jobs on a real API server, under the real operator: nodes are played, and train nothing.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

@@ -175,7 +175,7 @@ async fn the_operator_of_a_cluster_may_do_what_it_needs_and_no_more() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_operator_of_a_namespace_runs_jobs_there_and_touches_no_other() {
     let world = World::of_one_namespace().await;
-    let kueue = Kueue::install(&world).await;
+    let _kueue = Kueue::install(&world).await;
     let user = "system:serviceaccount:default:palimpsest-operator";
     world.server().kubectl_succeed(&["create", "namespace", "other"]);
     check(
@@ -214,7 +214,6 @@ async fn the_operator_of_a_namespace_runs_jobs_there_and_touches_no_other() {
     "#]],
     )
     .await;
-    drop(kueue);
     // One for another namespace takes nothing away.
     let before = rights(world.client_as_operator().await, "default").await;
     world.server().kubectl_succeed(&["create", "namespace", "third"]);
