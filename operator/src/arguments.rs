@@ -10,7 +10,7 @@ use crate::leader::Timing;
 #[command(name = "palimpsest-operator", version)]
 pub(crate) struct Arguments {
     /// The workers' image, where a job's template names none.
-    #[arg(long, value_name = "IMAGE")]
+    #[arg(long, value_name = "IMAGE", env = "WORKER_IMAGE")]
     pub(crate) worker_image: String,
     /// Where agents find the leader: the name of the Service.
     #[arg(long, value_name = "HOST:PORT")]
@@ -34,7 +34,13 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) concurrency: u16,
     /// How many times a second figures are written to statuses, over all jobs.
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(
+        long,
+        value_name = "N",
+        env = "PALIMPSEST_PROGRESS_WRITES_PER_SECOND",
+        default_value_t = 20,
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
     pub(crate) progress_writes_per_second: u32,
     /// For how long nobody else leads when the leader is not heard of.
     #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..))]

@@ -1,5 +1,5 @@
 //! The life of jobs on a real API server, under the real operator: nodes are played, and train nothing.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -52,11 +52,17 @@ async fn jobs_come_to_their_end() {
     let message = "there is no data at pvc://data/zh";
     let users_error = mishap(1, Mishap::UserError("DatasetNotFound", message));
     let last_words = mishap(1, Mishap::PodEnds(2, r#"{"reason": "OutputExists", "message": "there is a model"}"#));
-    let unheard = Script { published_unheard: true, ..mishap(20, Mishap::PodEnds(0, r#"{"cause": "Succeeded"}"#)) };
+    let unheard = Script {
+        published_unheard: true,
+        ..mishap(20, Mishap::PodEnds(0, r#"{"cause": "Succeeded", "digest": "sha256:3333"}"#))
+    };
     let none = || json!({});
     tokio::join!(
         check(&world, "plain", Script::default(), none(), SUCCESS),
-        check(&world, "unheard", unheard, none(), SUCCESS),
+        async {
+            check(&world, "unheard", unheard, none(), SUCCESS).await;
+            assert_eq!(world.job("unheard").await.unwrap()["status"]["model"]["digest"], "sha256:3333");
+        },
         check(&world, "crash", mishap(8, Mishap::Crash), none(), Expected { restarts: 1, ..SUCCESS }),
         check(&world, "evicted", mishap(8, Mishap::Evicted), none(), Expected { disruptions: 1, pods: 2, ..SUCCESS }),
         check(
@@ -184,14 +190,76 @@ async fn a_job_says_what_it_is_at_and_why() {
     let worked = count("workqueue_work_duration_seconds_count{").unwrap();
     assert_eq!(Some(worked), count("controller_runtime_reconcile_time_seconds_count{"));
     assert!(count("workqueue_adds_total{").unwrap() >= worked && worked > 5, "{metrics}");
+    assert_eq!(job["status"]["resolved"]["precision"], "Float32");
+    assert_eq!(job["status"]["model"], Value::Null);
     world.rewrite("zh", |script| script.mishaps.clear());
-    world.wait_for("zh", "Succeeded", "True").await;
+    let job = world.wait_for("zh", "Succeeded", "True").await;
+    assert_eq!(job["status"]["model"], json!({"uri": "pvc://models/zh", "digest": "sha256:2222"}));
     let described = world.server().kubectl_succeed(&["describe", "tj", "zh"]).stdout;
     for word in ["ImagePullFailed", "Training", "Succeeded"] {
         let events = described.split("Events:").nth(1).unwrap();
         assert!(events.contains(word), "{word} is not among {events}");
     }
     assert!(described.contains("the workers train the model"), "{described}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_template_is_told_before_the_job_has_waited_for_its_turn() {
+    let world = World::new().await;
+    let kueue = Kueue::install(&world).await;
+    let mut operator = world.operator(&[]);
+    let with_policy =
+        |policy: &str| json!({"template": {"spec": {"containers": [{"name": "worker", "imagePullPolicy": policy}]}}});
+    let mend = |policy: &str, suspend: bool| json!({"spec": {"suspend": suspend, "workers": with_policy(policy)}});
+    world.submit("zh", Script::default(), json!({"suspend": true, "workers": with_policy("Sometimes")})).await;
+    let told = world.wait_for_state("zh", "InvalidTemplate").await;
+    let message = condition(&told, "Progressing")["message"].clone();
+    let parts = ["spec.workers.template: ", "imagePullPolicy", "\"Sometimes\"", "mend it before the job is resumed"];
+    assert!(parts.iter().all(|part| message.as_str().unwrap().contains(part)), "{message}");
+    assert_eq!(
+        (&condition(&told, "Suspended")["status"], &condition(&told, "Failed")["status"]),
+        (&json!("True"), &json!("Unknown"))
+    );
+    assert_eq!((world.events("zh", "InvalidTemplate").await, world.pods().await.len()), (1, 0));
+    // Another operator knows it, too.
+    operator.kill();
+    let _next = world.operator(&[]);
+    world.patch("zh", mend("Always", true)).await;
+    world.wait_for_state("zh", "Suspended").await;
+    world.patch("zh", mend("Never, ever", true)).await;
+    world.wait_for_state("zh", "InvalidTemplate").await;
+    // What resumes the job may mend it.
+    world.patch("zh", mend("Never", false)).await;
+    world.wait_for("zh", "Succeeded", "True").await;
+    // In a queue nothing can be mended.
+    let label = json!({"kueue.x-k8s.io/queue-name": "gpus"});
+    let spec = json!({"workers": with_policy("Sometimes"), "output": {"uri": "pvc://models/queued"}});
+    world.submit_labelled("queued", &label, Script::default(), spec).await;
+    let failed = world.wait_for("queued", "Failed", "True").await;
+    assert_eq!(condition(&failed, "Failed")["reason"], "InvalidTemplate");
+    assert!(condition(&failed, "Failed")["message"].as_str().unwrap().contains("imagePullPolicy"), "{failed:#}");
+    assert_eq!((kueue.workload("queued").await, world.events("queued", "Failed").await), (None, 1));
+    assert!(world.folder("queued").begun.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn agents_of_the_version_before_are_coordinated_as_newer_ones_are() {
+    let world = World::new().await;
+    let mut first = world.operator(&[]);
+    let mishaps = BTreeMap::from([(5, Mishap::Crash), (8, Mishap::Wait)]);
+    world.submit("zh", Script { agents_of_before: true, mishaps, ..Script::default() }, json!({})).await;
+    world.wait("zh", "step 7", |job| job["status"]["progress"]["step"] == 7).await;
+    // They are taken over, too.
+    first.kill();
+    let _second = world.operator(&[]);
+    world.rewrite("zh", |script| script.mishaps = BTreeMap::from([(12, Mishap::Evicted)]));
+    let status = world.wait_for("zh", "Succeeded", "True").await["status"].clone();
+    assert_eq!((&status["restarts"], &status["disruptions"]), (&json!(1), &json!(1)), "{status:#}");
+    // What they do not say is not known.
+    assert_eq!(status["resolved"]["precision"], Value::Null);
+    assert_eq!(status["model"], json!({"uri": "pvc://models/zh"}));
+    let folder = world.folder("zh");
+    assert_eq!((folder.published, folder.harm), (1, vec![]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -268,6 +336,126 @@ async fn a_deleted_pod_costs_no_step_and_a_deleted_job_publishes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_suspension_that_takes_too_long_says_what_it_cost() {
+    let world = World::new().await;
+    let _operator = world.operator(&[]);
+    let deaf = Script { is_deaf: true, ..mishap(8, Mishap::Wait) };
+    world.submit("zh", deaf, json!({"checkpoint": {"terminationSeconds": 2}})).await;
+    world.wait("zh", "step 7", |job| job["status"]["progress"]["step"] == 7).await;
+    world.patch("zh", json!({"spec": {"suspend": true}})).await;
+    let asked = Instant::now();
+    let job = world.wait_for_state("zh", "Suspending").await;
+    assert_eq!(condition(&job, "Suspended")["status"], "False");
+    let job = world.wait_for("zh", "Suspended", "True").await;
+    let took = asked.elapsed();
+    assert!(took >= Duration::from_secs(2) && took < Duration::from_secs(12), "{took:?}");
+    let lost = "suspended after step 7; the newest checkpoint is of step 5, so 2 steps are lost";
+    assert_eq!(condition(&job, "Progressing")["message"], lost);
+    assert!(world.server().kubectl_succeed(&["describe", "tj", "zh"]).stdout.contains(lost));
+    world.rewrite("zh", |script| *script = Script::default());
+    world.patch("zh", json!({"spec": {"suspend": false}})).await;
+    let status = world.wait_for("zh", "Succeeded", "True").await["status"].clone();
+    assert_eq!((&status["restarts"], &status["disruptions"]), (&json!(0), &json!(0)), "{status:#}");
+    assert_eq!((world.folder("zh").repeated, world.folder("zh").harm), (2, vec![]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_step_for_far_longer_than_one_takes_is_told() {
+    let world = World::new().await;
+    let _operator = world.operator(&[]);
+    world.submit("zh", mishap(8, Mishap::Wait), json!({})).await;
+    let job = world.wait_for_state("zh", "NoProgress").await;
+    let progressing = condition(&job, "Progressing");
+    let message = progressing["message"].as_str().unwrap();
+    assert_eq!((&progressing["status"], &job["status"]["progress"]["step"]), (&json!("False"), &json!(7)));
+    assert!(message.starts_with("no step has come since 20") && message.ends_with(" seconds as a rule"), "{message}");
+    assert_eq!(world.events("zh", "NoProgress").await, 1);
+    world.rewrite("zh", |script| script.mishaps = BTreeMap::from([(12, Mishap::Wait)]));
+    world.wait_for("zh", "Progressing", "True").await;
+    world.rewrite("zh", |script| script.mishaps.clear());
+    world.wait_for("zh", "Succeeded", "True").await;
+    assert_eq!(world.events("zh", "NoProgress").await, 1);
+}
+
+/// The image of a pod's worker.
+async fn image_of(world: &World, pod: &str) -> String {
+    let pods = world.pods().await;
+    let pod = pods.iter().find(|found| found.metadata.name.as_deref() == Some(pod));
+    pod.unwrap_or_else(|| panic!("{pod:?} is not among {pods:#?}")).spec.as_ref().unwrap().containers[0]
+        .image
+        .clone()
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_comes_later_runs_the_image_that_the_job_began_with() {
+    let world = World::new().await;
+    let mut operator = world.operator(&[]);
+    let digest = "registry.test/worker@sha256:1111";
+    world.submit("zh", mishap(4, Mishap::Wait), json!({})).await;
+    world.wait_for_state("zh", "Training").await;
+    assert_eq!(image_of(&world, "zh-0-1").await, "worker.test:1");
+    let step = async |step: u64| {
+        world.wait("zh", "a step", |job| job["status"]["progress"]["step"] == step).await;
+    };
+    let replace_at = |at: u64, then: u64| {
+        world.rewrite("zh", |script| script.mishaps = BTreeMap::from([(at, Mishap::Evicted), (then, Mishap::Wait)]));
+    };
+    replace_at(4, 8);
+    step(7).await;
+    assert_eq!(image_of(&world, "zh-0-2").await, digest);
+    // The operator is upgraded.
+    operator.kill();
+    let _next = world.operator(&[("WORKER_IMAGE", "worker.test:2")]);
+    replace_at(8, 12);
+    step(11).await;
+    assert_eq!(image_of(&world, "zh-0-3").await, digest);
+    // Resumed, it begins anew, with the newest.
+    world.patch("zh", json!({"spec": {"suspend": true}})).await;
+    let job = world.wait_for("zh", "Suspended", "True").await;
+    assert_eq!(job["status"]["resolved"]["image"], Value::Null);
+    world.patch("zh", json!({"spec": {"suspend": false}})).await;
+    world.wait_for_state("zh", "Training").await;
+    assert_eq!(image_of(&world, "zh-0-4").await, "worker.test:2");
+}
+
+/// The pods of a job that are left half a second after they are as expected, and how long that may take.
+async fn check_left(world: &World, job: &str, script: Script, retention: &str, expected: &[&str]) {
+    world.submit(job, script, json!({"runPolicy": {"podRetention": retention}})).await;
+    world.wait(job, "its end", |job| job["status"]["completionTime"].is_string()).await;
+    let left = async || -> Vec<String> {
+        let of_job = |pod: &k8s_openapi::api::core::v1::Pod| {
+            let labels = pod.metadata.labels.as_ref()?;
+            (labels.get("palimpsest.dev/job")? == job).then(|| pod.metadata.name.clone())?
+        };
+        world.pods().await.iter().filter_map(of_job).collect()
+    };
+    let began = Instant::now();
+    while left().await != expected {
+        assert!(began.elapsed() < Duration::from_secs(10), "{job}: {:?} are left, not {expected:?}", left().await);
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(left().await, expected, "{job}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_of_a_finished_job_are_kept_as_it_asks() {
+    let world = World::new().await;
+    let _operator = world.operator(&[]);
+    let success = || mishap(8, Mishap::Evicted);
+    let failure = || mishap(8, Mishap::UserError("DatasetNotFound", "there is no data at pvc://data/zh"));
+    tokio::join!(
+        check_left(&world, "never", success(), "Never", &[]),
+        check_left(&world, "failed", success(), "Failed", &["failed-0-1"]),
+        check_left(&world, "always", success(), "Always", &["always-0-1", "always-0-2"]),
+        check_left(&world, "fails-never", failure(), "Never", &[]),
+        check_left(&world, "fails-failed", failure(), "Failed", &["fails-failed-0-1"]),
+        check_left(&world, "fails-always", failure(), "Always", &["fails-always-0-1"]),
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_finished_job_never_runs_again_and_goes_when_its_time_is_over() {
     let world = World::new().await;
     let script = Script::default();
@@ -320,64 +508,6 @@ async fn another_replica_takes_over_what_runs_without_a_step_lost() {
     world.submit("next", Script::default(), json!({"output": {"uri": "pvc://models/next"}, "suspend": true})).await;
     world.wait_for("next", "Suspended", "True").await;
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_operator_may_do_what_it_needs_and_no_more() {
-    let world = World::new().await;
-    // Rights are asked for by the names that the API server knows.
-    let _kueue = Kueue::install(&world).await;
-    // RESOURCE, RESOURCE/NAME, or RESOURCE:SUBRESOURCE.
-    let may = |verb: &str, what: &str, namespace: &str| {
-        let (resource, subresource) = what.split_once(':').unwrap_or((what, ""));
-        let flags = [
-            format!("--namespace={namespace}"),
-            format!("--subresource={subresource}"),
-            "--as=system:serviceaccount:palimpsest-system:palimpsest-operator".to_owned(),
-        ];
-        let asked = ["auth", "can-i", verb, resource, &flags[0], &flags[1], &flags[2]];
-        world.server().kubectl(&asked).stdout.trim() == "yes"
-    };
-    let own = "palimpsest-system";
-    let rights = [
-        ("create", "pods", "default"),
-        ("patch", "trainingjobs.palimpsest.dev", "default"),
-        ("patch", "trainingjobs.palimpsest.dev:status", "default"),
-        ("get", "secrets/palimpsest-operator-ca", own),
-        ("create", "tokenreviews.authentication.k8s.io", own),
-        ("create", "workloads.kueue.x-k8s.io", "default"),
-        ("patch", "workloads.kueue.x-k8s.io:status", "default"),
-        ("get", "resourceflavors.kueue.x-k8s.io", "default"),
-        ("list", "priorityclasses.scheduling.k8s.io", "default"),
-    ];
-    for (verb, what, namespace) in rights {
-        assert!(may(verb, what, namespace), "it may not {verb} {what} in {namespace}");
-    }
-    let none = [
-        ("get", "secrets", "default"),
-        ("list", "secrets", "default"),
-        ("create", "secrets", "default"),
-        ("get", "secrets/other", own),
-        ("list", "secrets", own),
-        ("create", "pods:exec", "default"),
-        ("update", "trainingjobs.palimpsest.dev", "default"),
-        ("get", "configmaps", "default"),
-        ("create", "deployments.apps", "default"),
-        ("get", "nodes", "default"),
-        ("update", "workloads.kueue.x-k8s.io", "default"),
-        ("get", "workloads.kueue.x-k8s.io", "default"),
-        ("create", "resourceflavors.kueue.x-k8s.io", "default"),
-        ("list", "resourceflavors.kueue.x-k8s.io", "default"),
-        ("create", "priorityclasses.scheduling.k8s.io", "default"),
-    ];
-    for (verb, what, namespace) in none {
-        assert!(!may(verb, what, namespace), "it may {verb} {what} in {namespace}");
-    }
-    // The installation for one namespace is one that an API server takes.
-    let folder = palimpsest_tests::repository().join("deploy/namespace");
-    let apply = ["apply", "--server-side", "--force-conflicts", "--dry-run=server", "-k", &folder.to_string_lossy()];
-    let applied = world.server().kubectl_succeed(&apply).stdout;
-    assert!(applied.contains("role.rbac.authorization.k8s.io/palimpsest-operator serverside-applied"), "{applied}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,14 +10,14 @@ use serde_json::json;
 /// Far more writes than a job's life takes.
 const MOST_WRITES: u64 = 60;
 
-/// A pod that is restarted keeps its name, and so its lease.
+/// A pod that is restarted keeps its name, and so its lease: nobody waits for that to run out.
 const NAME: (&str, &str) = ("POD_NAME", "palimpsest-operator-0");
 
 /// Starts an operator that has died again; true where it had.
 fn starts_again(world: &World, operator: &mut OperatorProcess) -> bool {
     let has_died = operator.ended().is_some();
     if has_died {
-        *operator = world.operator(&[NAME]);
+        *operator = world.patient_operator(&[NAME]);
     }
     has_died
 }
@@ -25,7 +25,7 @@ fn starts_again(world: &World, operator: &mut OperatorProcess) -> bool {
 /// Lives the life of a job, from its beginning until it is deleted and gone, with an operator that dies at a point and is started
 /// again; false where the life ended before that point. A crash and an eviction are counted, and told of, once each.
 async fn live(world: &World, job: &str, point: &str) -> bool {
-    let mut operator = world.operator(&[NAME, ("PALIMPSEST_OPERATOR_CRASH", point)]);
+    let mut operator = world.patient_operator(&[NAME, ("PALIMPSEST_OPERATOR_CRASH", point)]);
     world.submit(job, Script::eventful(), json!({})).await;
     let (mut has_crashed, mut is_deleted) = (false, false);
     let began = Instant::now();
@@ -79,7 +79,7 @@ async fn a_crash_after_any_write_changes_nothing() {
 
 /// Lives the life of a queued job that is evicted once, as `live` does; the test does what Kueue would, as often as it takes.
 async fn live_in_a_queue(world: &World, kueue: &Kueue<'_>, job: &str, point: &str) -> bool {
-    let mut operator = world.operator(&[NAME, ("PALIMPSEST_OPERATOR_CRASH", point)]);
+    let mut operator = world.patient_operator(&[NAME, ("PALIMPSEST_OPERATOR_CRASH", point)]);
     let script =
         Script { steps: 12, checkpoint_every: 3, mishaps: BTreeMap::from([(8, Mishap::Wait)]), ..Script::default() };
     world.submit_labelled(job, &json!({"kueue.x-k8s.io/queue-name": "gpus"}), script, json!({})).await;
@@ -109,13 +109,12 @@ async fn live_in_a_queue(world: &World, kueue: &Kueue<'_>, job: &str, point: &st
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_crash_at_any_write_changes_nothing_for_a_queued_job() {
+async fn check_every_of_a_queued_job(when: &str) {
     let world = World::new().await;
     let kueue = Kueue::install(&world).await;
     kueue.make("ResourceFlavor", "resourceflavors", "any", json!({})).await;
     for (crashes, write) in (1..MOST_WRITES).step_by(step()).enumerate() {
-        let (point, job) = (format!("after:{write}"), format!("queued-{write}"));
+        let (point, job) = (format!("{when}:{write}"), format!("queued-{write}"));
         let has_crashed = live_in_a_queue(&world, &kueue, &job, &point).await;
         let folder = world.folder(&job);
         assert_eq!(folder.harm, Vec::<String>::new(), "{point}");
@@ -124,16 +123,26 @@ async fn a_crash_at_any_write_changes_nothing_for_a_queued_job() {
         assert_eq!(kueue.workload(&job).await, None, "{point}");
         if !has_crashed {
             assert!(crashes > 10 / step(), "{crashes} crashes");
-            println!("queued: {crashes} crashes, up to write {write}");
+            println!("queued, {when}: {crashes} crashes, up to write {write}");
             return;
         }
     }
     unreachable!("a job's life takes more than {MOST_WRITES} writes");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_before_any_write_changes_nothing_for_a_queued_job() {
+    check_every_of_a_queued_job("before").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_after_any_write_changes_nothing_for_a_queued_job() {
+    check_every_of_a_queued_job("after").await;
+}
+
 /// What the next operator counts, restarts and disruptions, of what happens to a worker at step 8 when the one before is gone.
 async fn check_unseen(world: &World, job: &str, happens: impl AsyncFn(&World, &str), expected: (u64, u64)) {
-    let mut operator = world.operator(&[NAME]);
+    let mut operator = world.patient_operator(&[NAME]);
     let script = Script { mishaps: BTreeMap::from([(8, Mishap::Wait)]), ..Script::default() };
     world.submit(job, script, json!({"output": {"uri": format!("pvc://models/{job}")}})).await;
     // The attempt is known to run.
@@ -146,7 +155,7 @@ async fn check_unseen(world: &World, job: &str, happens: impl AsyncFn(&World, &s
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     world.rewrite(job, |script| script.mishaps.clear());
-    let _next = world.operator(&[NAME]);
+    let _next = world.patient_operator(&[NAME]);
     if world.job(job).await.is_some_and(|job| job["spec"]["suspend"] == true) {
         world.wait_for(job, "Suspended", "True").await;
         world.patch(job, json!({"spec": {"suspend": false}})).await;
@@ -179,7 +188,7 @@ async fn what_happens_while_nobody_leads_is_counted_as_what_it_was() {
 #[tokio::test(flavor = "multi_thread")]
 async fn failures_are_counted_on_by_the_next_operator_and_by_the_limit_as_it_is_then() {
     let world = World::new().await;
-    let mut operator = world.operator(&[NAME]);
+    let mut operator = world.patient_operator(&[NAME]);
     // No checkpoint comes before the rank crashes again and again.
     let script = Script {
         steps: 12,
@@ -194,7 +203,7 @@ async fn failures_are_counted_on_by_the_next_operator_and_by_the_limit_as_it_is_
     world.rewrite("zh", |script| script.mishaps = BTreeMap::from([(4, Mishap::Crash), (5, Mishap::Wait)]));
     world.wait("zh", "two crashes", |job| job["status"]["failuresSinceCheckpoint"] == 2).await;
     operator.kill();
-    let _next = world.operator(&[NAME]);
+    let _next = world.patient_operator(&[NAME]);
     world.rewrite("zh", |script| script.mishaps = BTreeMap::from([(6, Mishap::Wait)]));
     // Nobody but the next one can have heard of that.
     world.wait("zh", "step 5", |job| job["status"]["progress"]["step"] == 5).await;
@@ -208,7 +217,7 @@ async fn failures_are_counted_on_by_the_next_operator_and_by_the_limit_as_it_is_
 #[tokio::test(flavor = "multi_thread")]
 async fn an_api_server_that_refuses_and_breaks_off_is_asked_again() {
     let world = World::new().await;
-    let _operator = world.operator(&[NAME, ("PALIMPSEST_OPERATOR_FAULTS", "7")]);
+    let _operator = world.patient_operator(&[NAME, ("PALIMPSEST_OPERATOR_FAULTS", "7")]);
     for number in 0..5 {
         let job = format!("zh-{number}");
         let script = Script { mishaps: BTreeMap::from([(8, Mishap::Evicted)]), ..Script::default() };

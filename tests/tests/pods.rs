@@ -8,7 +8,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use palimpsest_tests::{
-    Cluster, SMALL_JOB, built, install, make_image, read_json_lines, repository, steps, succeed, wait_until, write_job,
+    Cluster, SMALL_JOB, built, install, make_image, read_json, read_json_lines, repository, steps, succeed, wait_until,
+    write_job,
 };
 
 /// The worker's container has one CPU, so that its rank has as many threads as a run on this machine with `--threads 1`.
@@ -84,6 +85,11 @@ fn a_job_survives_its_pods_and_its_operator_with_the_bits_of_a_run_on_one_machin
     assert!(row.contains("Succeeded"), "{row}");
     let counted = "--output=jsonpath={.status.restarts} {.status.disruptions} {.status.progress.progressPercentage}";
     assert_eq!(cluster.kubectl_succeed(&["get", "tj", "small", counted]).stdout, "1 1 100");
+
+    let told = "--output=jsonpath={.status.resolved.precision} {.status.model.uri} {.status.model.digest}";
+    let digest = read_json(&results.join("small/summary.json"))["model"]["digest"].clone();
+    let expected = format!("Float32 pvc://results/small/model {}", digest.as_str().unwrap());
+    assert_eq!(cluster.kubectl_succeed(&["get", "tj", "small", told]).stdout, expected);
 
     let output = folder.path().join("run");
     succeed(&["run", local.to_str().unwrap(), "--output", output.to_str().unwrap()]);

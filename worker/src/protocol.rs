@@ -73,6 +73,11 @@ pub(crate) enum RankEvent {
         /// The stages, in order.
         stages: Vec<PlannedStage>,
     },
+    /// What the job left open is decided.
+    Resolved {
+        /// The precision of the forward and backward passes.
+        precision: String,
+    },
     /// A step was taken.
     Progress(Box<RankProgress>),
     /// A checkpoint's manifest was written.
@@ -98,6 +103,9 @@ pub(crate) enum RankEvent {
         outcome: RankOutcome,
         /// The last step that was taken.
         step: u64,
+        /// The digest of the published model's manifest.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        digest: Option<String>,
     },
     /// The job cannot go on.
     Failed {
@@ -229,8 +237,13 @@ mod tests {
         );
         check(&RankEvent::CheckpointCommitted { step: 4 }, r#"{"checkpointCommitted":{"step":4}}"#);
         check(
-            &RankEvent::Finished { outcome: RankOutcome::AlreadyFinished, step: 9 },
-            r#"{"finished":{"outcome":"alreadyFinished","step":9}}"#,
+            &RankEvent::Finished { outcome: RankOutcome::Stopped, step: 9, digest: None },
+            r#"{"finished":{"outcome":"stopped","step":9}}"#,
+        );
+        let digest = Some("sha256:1".to_owned());
+        check(
+            &RankEvent::Finished { outcome: RankOutcome::AlreadyFinished, step: 9, digest },
+            r#"{"finished":{"outcome":"alreadyFinished","step":9,"digest":"sha256:1"}}"#,
         );
     }
 

@@ -133,11 +133,12 @@ fn send(event: &RankEvent) {
 }
 
 fn finished(outcome: Outcome) -> RankEvent {
-    match outcome {
-        Outcome::Succeeded { step } => RankEvent::Finished { outcome: RankOutcome::Succeeded, step },
-        Outcome::AlreadyFinished { step } => RankEvent::Finished { outcome: RankOutcome::AlreadyFinished, step },
-        Outcome::Stopped { step } => RankEvent::Finished { outcome: RankOutcome::Stopped, step },
-    }
+    let (outcome, step, digest) = match outcome {
+        Outcome::Succeeded { step, digest } => (RankOutcome::Succeeded, step, Some(digest)),
+        Outcome::AlreadyFinished { step, digest } => (RankOutcome::AlreadyFinished, step, Some(digest)),
+        Outcome::Stopped { step } => (RankOutcome::Stopped, step, None),
+    };
+    RankEvent::Finished { outcome, step, digest }
 }
 
 fn translate(event: Event) -> RankEvent {
@@ -154,6 +155,7 @@ fn translate(event: Event) -> RankEvent {
             });
             RankEvent::Planned { steps, tokens, stages: stages.collect() }
         }
+        Event::Resolved { precision } => RankEvent::Resolved { precision },
         Event::Step(progress) => RankEvent::Progress(Box::new(RankProgress {
             step: progress.step,
             steps: progress.steps,

@@ -28,6 +28,7 @@ pub(crate) fn observed(report: &report::Report) -> Option<Report> {
         report::Report::Hello(_)
         | report::Report::Phase(_)
         | report::Report::Planned(_)
+        | report::Report::Resolved(_)
         | report::Report::Evaluation(_)
         | report::Report::Warning(_)
         | report::Report::Notice(_) => return None,

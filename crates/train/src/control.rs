@@ -42,17 +42,21 @@ impl Control {
 }
 
 /// How a job that did not fail came to its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum Outcome {
     /// The output is published.
     Succeeded {
         /// The last step.
         step: u64,
+        /// The digest of the model's manifest, which holds those of its files.
+        digest: String,
     },
     /// The output of this very job was there already.
     AlreadyFinished {
         /// Its last step.
         step: u64,
+        /// The digest of its manifest.
+        digest: String,
     },
     /// The job was asked to stop; its newest checkpoint is of this step.
     Stopped {
@@ -109,6 +113,11 @@ pub enum Event {
         tokens: u64,
         /// The stages.
         stages: Vec<PlannedStage>,
+    },
+    /// What the job left open is decided.
+    Resolved {
+        /// The precision of the forward and backward passes, in the words of a job.
+        precision: String,
     },
     /// A step was taken.
     Step(Progress),

@@ -11,8 +11,9 @@ use crate::telemetry::{NewTokens, Telemetry, count_targets};
 use crate::trainer::{Trainer, seconds_since_1970};
 
 impl Trainer<'_> {
-    /// Writes the telemetry and the summary, then lets the model appear: whoever finds the model finds these too.
-    pub(crate) fn publish(&mut self, report: &mut dyn FnMut(Event)) -> Result<()> {
+    /// Writes the telemetry and the summary, then lets the model appear: whoever finds the model finds these too. Gives the
+    /// digest of its manifest.
+    pub(crate) fn publish(&mut self, report: &mut dyn FnMut(Event)) -> Result<String> {
         report(Event::Phase { phase: Phase::Exporting, fraction: None, message: "writing the model".to_owned() });
         let job = &self.context.job;
         let folder = &self.context.folder;
@@ -65,7 +66,7 @@ impl Trainer<'_> {
             threads: self.context.threads,
             model: ModelSummary {
                 path: output.clone(),
-                digest,
+                digest: digest.clone(),
                 parameters: self.model.parameters().iter().map(|parameter| parameter.tensor.numel() as u64).sum(),
             },
             tokenizer: serde_json::to_value(&self.prepared.measurements)
@@ -81,7 +82,8 @@ impl Trainer<'_> {
         write_json(&folder.summary(), &summary)?;
         // Looked at once more: somebody else's model may have come meanwhile.
         check_output(&output, &self.digest, job.spec.output.on_existing)?;
-        publish::publish(&staged, &output, job.spec.output.on_existing, &self.fence)
+        publish::publish(&staged, &output, job.spec.output.on_existing, &self.fence)?;
+        Ok(digest)
     }
 
     /// Writes `telemetry.json`; how the new tokens fare is counted at the end.

@@ -9,8 +9,8 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use palimpsest_api::{FailureReason, TrainingJob, differing_fields, result_digest};
-use palimpsest_prepare::{ExistingOutput, PreparedJob, check_output, prepare_job};
-use palimpsest_store::{Fence, Lease, LeaseTimes, Mounts, RunFolder, write_atomically};
+use palimpsest_prepare::{ExistingOutput, OUTPUT_MANIFEST, PreparedJob, check_output, prepare_job};
+use palimpsest_store::{Fence, Lease, LeaseTimes, Mounts, RunFolder, sha256_file, write_atomically};
 use tch::Device;
 
 use crate::checkpoint;
@@ -46,7 +46,7 @@ pub fn run(context: &RunContext, control: &Control, report: &mut dyn FnMut(Event
     let digest = result_digest(job);
     let output = context.folder.model();
     if let ExistingOutput::Own { step } = check_output(&output, &digest, job.spec.output.on_existing)? {
-        return Ok(Outcome::AlreadyFinished { step });
+        return Ok(Outcome::AlreadyFinished { step, digest: sha256_file(&output.join(OUTPUT_MANIFEST))? });
     }
     check_folder(&context.folder, job, &digest)?;
     palimpsest_torch::set_threads(context.threads)?;

@@ -90,6 +90,7 @@ impl<'a> Trainer<'a> {
         let kinds = setup::kinds(job.spec.precision, context.device, recorded);
         let fingerprint = Fingerprint::new(kinds.compute, context.device, context.threads)?;
         tracing::info!(instruction_set = fingerprint.instruction_set, precision = fingerprint.precision, "computing");
+        report(Event::Resolved { precision: fingerprint.precision.clone() });
         if let Some(warning) = fingerprint.emulation(palimpsest_torch::cpu_has_bfloat16()) {
             report(Event::Warning(warning));
         }
@@ -179,8 +180,8 @@ impl<'a> Trainer<'a> {
         tell_trace(self.profile.save(self.state.step)?, report);
         self.evaluator.measure(&self.model, Moment::JobEnd, self.state.step, self.last_stage_name(), report)?;
         self.await_checkpoint(report)?;
-        self.publish(report)?;
-        Ok(Outcome::Succeeded { step: self.state.step })
+        let digest = self.publish(report)?;
+        Ok(Outcome::Succeeded { step: self.state.step, digest })
     }
 
     /// Takes the steps of the current stage that are left; gives an outcome if the job is to stop.

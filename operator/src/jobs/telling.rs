@@ -1,7 +1,7 @@
 //! What agents tell, in the words of a job's status.
 
 use k8s_openapi::jiff::Timestamp;
-use palimpsest_api::{CheckpointStatus, Decimal, EvaluationStatus, Progress, StageStatus, TrainingJobSpec};
+use palimpsest_api::{CheckpointStatus, Decimal, EvaluationStatus, Precision, Progress, StageStatus, TrainingJobSpec};
 use palimpsest_proto::control::{self, phase, report};
 
 use crate::plan::{Activity, Told};
@@ -41,8 +41,17 @@ pub(super) fn take_in(told: &mut Told, checkpoints: &str, report: &report::Repor
                 None => told.evaluation.push(measured),
             }
         }
+        report::Report::Resolved(resolved) => told.precision = precision(&resolved.precision).or(told.precision),
+        report::Report::Finished(finished) if !finished.digest.is_empty() => {
+            told.digest = Some(finished.digest.clone())
+        }
         _ => {}
     }
+}
+
+/// A word of a newer worker that is none of ours is let be.
+fn precision(word: &str) -> Option<Precision> {
+    serde_json::from_value(word.into()).ok()
 }
 
 fn activity(kind: phase::Kind) -> Option<Activity> {

@@ -55,6 +55,8 @@ pub(crate) struct End {
     pub(crate) is_failure: bool,
     /// Whether the output is published: the worker says so even where nobody heard it.
     pub(crate) is_success: bool,
+    /// The digest of the model that was published.
+    pub(crate) digest: Option<String>,
     /// Whether the user has to mend something: the worker says so by its exit code.
     pub(crate) is_users: bool,
     /// One CamelCase word, where the worker has said one.
@@ -68,6 +70,7 @@ pub(crate) struct End {
 #[serde(default)]
 struct LastWords {
     cause: Option<String>,
+    digest: Option<String>,
     reason: Option<String>,
     message: Option<String>,
 }
@@ -160,6 +163,7 @@ fn end(status: &PodStatus, state: Option<&ContainerState>) -> End {
     End {
         is_failure,
         is_success: words.cause.as_deref() == Some("Succeeded"),
+        digest: words.digest,
         is_users: code == Some(USER_ERROR),
         reason: words.reason,
         message: words.message.map_or(how, |message| with_uris(&message)),

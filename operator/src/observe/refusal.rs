@@ -22,7 +22,11 @@ pub(crate) fn of_refusal(code: u16, reason: &str, message: &str) -> Refusal {
     match code {
         409 if reason == "AlreadyExists" => Refusal::Exists,
         403 if message.contains("because it is being terminated") => Refusal::NamespaceGoes,
-        403 if message.contains("exceeded quota") || message.contains("failed quota") => {
+        // That of one which was just made is not known for a moment.
+        403 if ["exceeded quota", "failed quota", "status unknown for quota"]
+            .iter()
+            .any(|words| message.contains(words)) =>
+        {
             Refusal::Blocked(Block::new("QuotaExceeded", message))
         }
         403 if [" usage per ", " limit to request ratio per "].iter().any(|words| message.contains(words)) => {

@@ -68,37 +68,37 @@ fn a_worker_says_whose_its_end_is_to_mend() {
             json!({"exitCode": 2, "message": "{\"reason\": \"DatasetNotFound\", \"message\": \"there is no data at /mnt/palimpsest/data/en\"}"}),
         ),
         expect![[
-            r#"Ended(End { is_failure: true, is_success: false, is_users: true, reason: Some("DatasetNotFound"), message: "there is no data at pvc://data/en" }), disruption: None, image: None"#
+            r#"Ended(End { is_failure: true, is_success: false, digest: None, is_users: true, reason: Some("DatasetNotFound"), message: "there is no data at pvc://data/en" }), disruption: None, image: None"#
         ]],
     );
     check(
         ended(json!({"exitCode": 137, "reason": "OOMKilled"})),
         expect![[
-            r#"Ended(End { is_failure: true, is_success: false, is_users: false, reason: None, message: "the worker used more memory than its limit; raise resources.limits.memory" }), disruption: None, image: None"#
+            r#"Ended(End { is_failure: true, is_success: false, digest: None, is_users: false, reason: None, message: "the worker used more memory than its limit; raise resources.limits.memory" }), disruption: None, image: None"#
         ]],
     );
     check(
         ended(json!({"exitCode": 1, "message": "not JSON"})),
         expect![[
-            r#"Ended(End { is_failure: true, is_success: false, is_users: false, reason: None, message: "the worker ended with exit code 1" }), disruption: None, image: None"#
+            r#"Ended(End { is_failure: true, is_success: false, digest: None, is_users: false, reason: None, message: "the worker ended with exit code 1" }), disruption: None, image: None"#
         ]],
     );
     check(
         ended(json!({"exitCode": 143, "message": "{\"cause\": \"TakenAway\", \"step\": 7}"})),
         expect![[
-            r#"Ended(End { is_failure: true, is_success: false, is_users: false, reason: None, message: "the worker ended with exit code 143" }), disruption: Some("the worker was asked to go"), image: None"#
+            r#"Ended(End { is_failure: true, is_success: false, digest: None, is_users: false, reason: None, message: "the worker ended with exit code 143" }), disruption: Some("the worker was asked to go"), image: None"#
         ]],
     );
     check(
-        ended(json!({"exitCode": 0, "message": "{\"cause\": \"Succeeded\"}"})),
+        ended(json!({"exitCode": 0, "message": "{\"cause\": \"Succeeded\", \"digest\": \"sha256:1\"}"})),
         expect![[
-            r#"Ended(End { is_failure: false, is_success: true, is_users: false, reason: None, message: "the worker ended with exit code 0" }), disruption: None, image: None"#
+            r#"Ended(End { is_failure: false, is_success: true, digest: Some("sha256:1"), is_users: false, reason: None, message: "the worker ended with exit code 0" }), disruption: None, image: None"#
         ]],
     );
     check(
         json!({"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory."}),
         expect![[
-            r#"Ended(End { is_failure: true, is_success: false, is_users: false, reason: None, message: "The node was low on resource: memory." }), disruption: Some("The node was low on resource: memory."), image: None"#
+            r#"Ended(End { is_failure: true, is_success: false, digest: None, is_users: false, reason: None, message: "The node was low on resource: memory." }), disruption: Some("The node was low on resource: memory."), image: None"#
         ]],
     );
     check(

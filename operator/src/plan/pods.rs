@@ -103,8 +103,11 @@ pub(super) fn of_finished(sight: &Sight<'_>, since: Timestamp) -> Pods {
 /// How long an agent that is told to leave may take before its pod is deleted although it was to be kept.
 pub(super) const LEAVING: std::time::Duration = std::time::Duration::from_secs(30);
 
-/// The newest incarnation that was ever given out.
+/// The newest incarnation that was ever given out, but for those that no pod came of: a job that waits for its quota uses no names up, and
+/// its status stays as it is.
 fn newest_incarnation(sight: &Sight<'_>) -> u64 {
     let of_pods = sight.pods.iter().map(|pod| pod.identity.incarnation).max();
-    of_pods.unwrap_or(0).max(sight.status.incarnation.unwrap_or(0))
+    let given_out = sight.status.incarnation.unwrap_or(0);
+    let used = sight.unused.map_or(given_out, |unused| given_out.min(unused.saturating_sub(1)));
+    of_pods.unwrap_or(0).max(used)
 }

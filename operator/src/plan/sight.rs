@@ -1,7 +1,9 @@
 //! What is known of a job at one moment: all that a plan is made from.
 
 use k8s_openapi::jiff::Timestamp;
-use palimpsest_api::{CheckpointStatus, EvaluationStatus, Progress, StageStatus, TrainingJobSpec, TrainingJobStatus};
+use palimpsest_api::{
+    CheckpointStatus, EvaluationStatus, Precision, Progress, StageStatus, TrainingJobSpec, TrainingJobStatus,
+};
 use palimpsest_coordinator::State;
 
 use crate::observe::{Block, PodView};
@@ -29,6 +31,8 @@ pub(crate) struct Sight<'s> {
     pub(crate) told: &'s Told,
     /// Why the newest pod could not be made.
     pub(crate) refusal: Option<&'s Refused>,
+    /// The lowest number of a pod's name that was given out and that no pod came of: the API server refused it.
+    pub(crate) unused: Option<u64>,
     /// What pods that failed on their own leave behind.
     pub(crate) failures: &'s Failures,
     /// The time.
@@ -42,6 +46,16 @@ pub(crate) enum Refused {
     Blocked(Block),
     /// The template is none.
     Invalid(String),
+}
+
+impl Refused {
+    /// One CamelCase word.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::Blocked(block) => block.reason,
+            Self::Invalid(_) => "InvalidTemplate",
+        }
+    }
 }
 
 /// Where the coordinator stands.
@@ -81,6 +95,10 @@ pub(crate) struct Failures {
 pub(crate) struct Told {
     /// Whether a worker's last words were that the output is published.
     pub(crate) is_published: bool,
+    /// The digest of the published model.
+    pub(crate) digest: Option<String>,
+    /// What the ranks compute in.
+    pub(crate) precision: Option<Precision>,
     /// What the ranks are at.
     pub(crate) activity: Option<Activity>,
     /// Where in the stages.

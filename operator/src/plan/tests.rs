@@ -22,6 +22,7 @@ struct Case {
     coordination: Option<Coordination>,
     told: Told,
     refusal: Option<Refused>,
+    unused: Option<u64>,
     failures: Failures,
     seconds: i64,
 }
@@ -39,6 +40,7 @@ fn mk_case() -> Case {
         coordination: None,
         told: Told::default(),
         refusal: None,
+        unused: None,
         failures: Failures::default(),
         seconds: 0,
     }
@@ -109,6 +111,7 @@ impl Case {
             coordination: self.coordination.clone(),
             told: &self.told,
             refusal: self.refusal.as_ref(),
+            unused: self.unused,
             failures: &self.failures,
             now: at(self.seconds),
         })
@@ -171,6 +174,19 @@ fn what_keeps_workers_is_said() {
     blocked(Life::Pending(None), None, expect!["True Starting: the workers are starting"]);
     let quota = Refused::Blocked(Block::new("QuotaExceeded", "exceeded quota: gpus"));
     blocked(running(), Some(quota), expect!["False QuotaExceeded: exceeded quota: gpus"]);
+}
+
+#[test]
+fn a_name_that_no_pod_came_of_is_given_out_again() {
+    let plan = |unused, pods| {
+        let status = TrainingJobStatus { incarnation: Some(4), ..TrainingJobStatus::default() };
+        Case { pods, status, unused, coordination: Some(mk_coordination(waiting())), ..mk_case() }.plan()
+    };
+    let made = |unused, pods| plan(unused, pods).pods.creations[0].incarnation;
+    assert_eq!(made(None, vec![]), 5);
+    assert_eq!((made(Some(4), vec![]), plan(Some(4), vec![]).status.incarnation), (4, Some(4)));
+    // One of that name is there all the same.
+    assert_eq!(made(Some(4), vec![mk_pod(4, failed())]), 5);
 }
 
 #[test]

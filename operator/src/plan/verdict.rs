@@ -105,7 +105,10 @@ fn failure(sight: &Sight<'_>) -> Option<(String, String)> {
     if let Some((reason, message)) = &sight.failures.of_user {
         return fails(reason, message.clone());
     }
-    if let Some(Refused::Invalid(message)) = sight.refusal {
+    // That of a suspended job may still be mended.
+    if let Some(Refused::Invalid(message)) = sight.refusal
+        && !sight.spec.suspend
+    {
         return fails("InvalidTemplate", format!("spec.workers.template: {message}"));
     }
     // A suspended job is refused when it is to run.

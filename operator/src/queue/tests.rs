@@ -308,6 +308,7 @@ impl Case {
             coordination,
             told: &Told::default(),
             refusal: None,
+            unused: None,
             failures: &Failures::default(),
             now: at(0),
         })

@@ -1,8 +1,7 @@
 //! Every write to the API server. Each is safe to be made again, by whoever leads then: objects are applied, or made under a
 //! name that is used once, or deleted by their UID.
 
-use k8s_openapi::api::core::v1::{ConfigMap, Pod};
-use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client};
 use palimpsest_api::{API_VERSION, TrainingJobStatus};
@@ -92,6 +91,12 @@ impl Cluster {
                 Ok(Err(refusal.unwrap_or(Refusal::Transient)))
             }
         }
+    }
+
+    /// Has a pod judged without making it; says why it would be refused.
+    pub(super) async fn try_to_make(&self, job: &TrainingJob, pod: &Pod) -> Result<Option<Refusal>> {
+        let trying = PostParams { dry_run: true, ..making() };
+        refused(self.pods(job).create(&trying, pod).await.map(|_| None), "try the template of", job)
     }
 
     /// The pods of a job as they are now, and not as a watch told of them.

@@ -1,8 +1,7 @@
 //! The events that explain a job's turns, as `kubectl describe` shows them. Pure: two statuses go in.
 
-use k8s_openapi::api::core::v1::ObjectReference;
-use k8s_openapi::api::events::v1::Event;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use k8s_openapi::api::core::v1::{Event, EventSource};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::Resource;
 use palimpsest_api::TrainingJobStatus;
@@ -39,7 +38,7 @@ pub(crate) fn turns(old: &TrainingJobStatus, new: &TrainingJobStatus, failure: O
     if let Some(now) = now
         && before.map(|before| (before.status, &before.reason)) != Some((now.status, &now.reason))
     {
-        let is_quiet = ["Succeeded", "Suspended", "Suspending", "Terminating", "Queued", "Evicting"]
+        let is_quiet = ["Succeeded", "Suspended", "Suspending", "Terminating", "Queued", "Evicting", "PodTerminating"]
             .contains(&now.reason.as_str());
         let is_warning = now.status == palimpsest_api::ConditionStatus::False && !is_quiet;
         turns.push(turn(is_warning, &now.reason, &now.message));
@@ -55,7 +54,7 @@ fn turn(is_warning: bool, reason: &str, note: &str) -> Turn {
 const LONGEST_NOTE: usize = 1000;
 
 impl Turn {
-    /// As Kubernetes keeps it. The same count, or the same turn of the same second, is the same event, whoever tells of it.
+    /// As Kubernetes keeps it, of the core's group: `kubectl describe` orders events by a time that the newer group's have not. The same count, or the same turn of the same second, is the same event, whoever tells of it.
     pub(crate) fn event(&self, job: &TrainingJob, now: Timestamp) -> Event {
         let mut end = self.note.len().min(LONGEST_NOTE);
         while !self.note.is_char_boundary(end) {
@@ -72,11 +71,15 @@ impl Turn {
             },
             type_: Some(if self.is_warning { "Warning" } else { "Normal" }.to_owned()),
             reason: Some(self.reason.clone()),
-            note: Some(self.note[..end].to_owned()),
+            message: Some(self.note[..end].to_owned()),
             action: Some("Reconcile".to_owned()),
             event_time: Some(MicroTime(now)),
-            regarding: Some(ObjectReference { ..job.object_ref(&()) }),
-            reporting_controller: Some(format!("palimpsest.dev/{OPERATOR}")),
+            first_timestamp: Some(Time(now)),
+            last_timestamp: Some(Time(now)),
+            count: Some(1),
+            involved_object: job.object_ref(&()),
+            source: Some(EventSource { component: Some(OPERATOR.to_owned()), host: None }),
+            reporting_component: Some(format!("palimpsest.dev/{OPERATOR}")),
             reporting_instance: Some(OPERATOR.to_owned()),
             ..Event::default()
         }

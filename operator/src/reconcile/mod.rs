@@ -94,6 +94,7 @@ async fn visit(job: &TrainingJob, context: &Context) -> Result<Option<Duration>>
     let spec = as_admitted(&spec, &place);
     find_those_left(job, &spec, &entry, context).await?;
     let seen = Seen { job, spec: &spec, place: &place, workload: workload.as_ref() };
+    try_template(seen, &entry, context).await?;
     let (old, plan) = look(seen, &entry, context, now);
     if plan.claims_that_none_runs(&old) && !knows_all(seen, &entry, &old, context).await? {
         return Ok(Some(Duration::ZERO));
@@ -114,7 +115,7 @@ async fn visit(job: &TrainingJob, context: &Context) -> Result<Option<Duration>>
         entry.tell(plan.agents, job, &spec, now);
         context.metrics.lost_work(entry.take_lost_work());
     }
-    let is_refused = make_pods(seen, &entry, &old, &plan, context).await?;
+    let refused = make_pods(seen, &entry, &old, &plan, context).await?;
     for deletion in &plan.pods.deletions {
         if let Some(pod) = context.cluster.delete_pod(job, deletion).await? {
             context.pods.told_to_go(&pod);
@@ -135,7 +136,6 @@ async fn visit(job: &TrainingJob, context: &Context) -> Result<Option<Duration>>
         return Ok(None);
     }
     lock(&entry).succeeded();
-    let refused = is_refused.then_some(REFUSED_AGAIN);
     let look_again = plan.look_again.map(|time| Duration::try_from(time.duration_since(now)).unwrap_or_default());
     // What a plan began is looked at once more, now that it has begun.
     let began = (plan.agents == Agents::Coordinate && lock(&entry).is_new()).then_some(Duration::ZERO);
@@ -166,6 +166,31 @@ async fn find_those_left(
     Ok(())
 }
 
+/// Has the API server judge the template of a job that makes no pods yet: what is wrong with it is said before anybody waits for its turn.
+/// What may change until then, as a quota, is said when the job is to run.
+async fn try_template(seen: Seen<'_>, entry: &Mutex<Entry>, context: &Context) -> Result<()> {
+    let Seen { job, spec, place, .. } = seen;
+    let is_idle = !job.is_deleted() && (spec.suspend || place.block().is_some());
+    let next = {
+        let mut entry = lock(entry);
+        if entry.is_over() || !entry.is_to_try(job, is_idle) {
+            return Ok(());
+        }
+        entry.status().incarnation.unwrap_or(0) + 1
+    };
+    let identity = Identity { index: 0, incarnation: next };
+    let refusal = match pod(job, spec, &context.settings, identity, None) {
+        Ok(pod) => context.cluster.try_to_make(job, &pod).await?,
+        Err(message) => Some(Refusal::Invalid(message)),
+    };
+    let refused = match refusal {
+        Some(Refusal::Invalid(message)) => Some(Refused::Invalid(message)),
+        _ => None,
+    };
+    lock(entry).refuse(refused, job.metadata.generation);
+    Ok(())
+}
+
 /// What was said last, and what happens next.
 fn look(
     Seen { job, spec, place, workload }: Seen<'_>,
@@ -191,6 +216,7 @@ fn look(
         coordination: entry.coordination(now),
         told: entry.told(),
         refusal: entry.refused(),
+        unused: entry.unused(),
         failures: entry.failures(),
         now,
     });
@@ -262,22 +288,25 @@ async fn knows_all(seen: Seen<'_>, entry: &Mutex<Entry>, old: &TrainingJobStatus
     Ok(there.iter().all(|pod| entry.has_seen(pod)))
 }
 
-/// Makes the pods of a plan; true where one was refused.
+/// Makes the pods of a plan; where one was refused, gives when to come again.
 async fn make_pods(
     seen: Seen<'_>,
     entry: &Mutex<Entry>,
     old: &TrainingJobStatus,
     plan: &Plan,
     context: &Context,
-) -> Result<bool> {
+) -> Result<Option<Duration>> {
     if plan.pods.creations.is_empty() {
-        return Ok(false);
+        return Ok(None);
     }
     if !knows_all(seen, entry, old, context).await? {
         context.visits.add(&JobKey::of(seen.job));
-        return Ok(false);
+        return Ok(None);
     }
-    let refusal = make_each(seen, plan, context).await?;
+    // Where no answer comes, any of the names may be used.
+    lock(entry).keep_unused(None);
+    let (refusal, unused) = make_each(seen, plan, context).await?.unzip();
+    lock(entry).keep_unused(unused);
     let refused = match refusal {
         None => None,
         Some(Refusal::Blocked(block)) => Some(Refused::Blocked(block)),
@@ -286,25 +315,28 @@ async fn make_pods(
         Some(Refusal::NamespaceGoes | Refusal::Exists | Refusal::Transient) => None,
     };
     let is_refused = refused.is_some();
-    lock(entry).refuse(refused);
-    Ok(is_refused)
+    let is_new = lock(entry).refuse(refused, seen.job.metadata.generation);
+    // What is new is to be said.
+    Ok(is_refused.then_some(if is_new { Duration::ZERO } else { REFUSED_AGAIN }))
 }
 
-async fn make_each(seen: Seen<'_>, plan: &Plan, context: &Context) -> Result<Option<Refusal>> {
+/// Gives why one was refused, and its number: neither it nor one of those after it was made.
+async fn make_each(seen: Seen<'_>, plan: &Plan, context: &Context) -> Result<Option<(Refusal, u64)>> {
     let Seen { job, spec, place, workload } = seen;
+    let Some(first) = plan.pods.creations.first().map(|identity| identity.incarnation) else { return Ok(None) };
     let terms = match (place, workload) {
         (Place::Admitted { .. }, Some(workload)) => match queue::terms(job, workload, context).await? {
             Ok(terms) => terms,
-            Err(refusal) => return Ok(Some(refusal)),
+            Err(refusal) => return Ok(Some((refusal, first))),
         },
         _ => Terms::default(),
     };
     if let Some(refusal) = context.cluster.configure(job, &config_map(job, spec, &context.settings)).await? {
-        return Ok(Some(refusal));
+        return Ok(Some((refusal, first)));
     }
     for identity in &plan.pods.creations {
         if let Some(refusal) = make_pod(seen, &terms, *identity, plan, context).await? {
-            return Ok(Some(refusal));
+            return Ok(Some((refusal, identity.incarnation)));
         }
     }
     Ok(None)

@@ -43,7 +43,7 @@ pub(crate) fn of(sight: &Sight<'_>, verdict: &Verdict, pods: &Pods) -> TrainingJ
     keep_time(&mut status, sight, verdict);
     resolve(&mut status, sight, verdict);
     if matches!(verdict, Verdict::Succeeds { .. }) {
-        status.model = Some(ModelStatus { uri: sight.spec.output.uri.clone(), digest: None });
+        status.model = Some(ModelStatus { uri: sight.spec.output.uri.clone(), digest: sight.told.digest.clone() });
         if let Some(progress) = &mut status.progress {
             complete(progress);
         }
@@ -123,7 +123,7 @@ fn add_active_time(status: &mut TrainingJobStatus, sight: &Sight<'_>) {
     status.active_seconds = Some(status.active_seconds.unwrap_or(0) + seconds);
 }
 
-/// What is decided once: the image by its digest, so that workers that come later run the same.
+/// What is decided once: the image by its digest, so that workers that come later run the same, and what they compute in.
 fn resolve(status: &mut TrainingJobStatus, sight: &Sight<'_>, verdict: &Verdict) {
     if matches!(verdict, Verdict::Suspended) {
         // The template may change now.
@@ -133,6 +133,7 @@ fn resolve(status: &mut TrainingJobStatus, sight: &Sight<'_>, verdict: &Verdict)
         return;
     }
     let resolved = status.resolved.get_or_insert_with(Resolved::default);
+    resolved.precision = sight.told.precision.or(resolved.precision);
     if resolved.job_digest.is_none() {
         resolved.job_digest = Some(result_digest(&sight.job.as_job(sight.spec)));
     }

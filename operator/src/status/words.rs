@@ -2,7 +2,7 @@
 
 use palimpsest_coordinator::State;
 
-use crate::plan::{Activity, Sight, Verdict};
+use crate::plan::{Activity, Refused, Sight, Verdict};
 
 /// The reason and the message of the condition Progressing.
 pub(super) struct Words {
@@ -21,7 +21,12 @@ pub(super) fn words(sight: &Sight<'_>, verdict: &Verdict) -> Words {
         }
         Verdict::Fails { message, .. } => ("Failed", message.clone()),
         Verdict::Suspending => ("Suspending", "the workers write a last checkpoint".to_owned()),
-        Verdict::Suspended => ("Suspended", suspended(sight)),
+        Verdict::Suspended => match sight.refusal {
+            Some(Refused::Invalid(why)) => {
+                ("InvalidTemplate", format!("spec.workers.template: {why}; mend it before the job is resumed"))
+            }
+            _ => ("Suspended", suspended(sight)),
+        },
         Verdict::Evicting(block) => ("Evicting", format!("the workers write a last checkpoint; {}", block.message)),
         Verdict::Held(block) => {
             let stopped = lost_steps(sight).map_or(String::new(), |steps| format!("stopped {steps}; "));

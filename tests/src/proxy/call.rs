@@ -54,7 +54,7 @@ impl Call {
     pub fn object(&self) -> Option<String> {
         if self.method == "POST" {
             let body: Value = serde_json::from_slice(&self.body).ok()?;
-            let name = body.pointer("/regarding/name").or_else(|| body.pointer("/metadata/name"))?;
+            let name = body.pointer("/involvedObject/name").or_else(|| body.pointer("/metadata/name"))?;
             return Some(name.as_str()?.to_owned());
         }
         let resource = self.resource();
@@ -91,8 +91,8 @@ mod tests {
             r#"{"metadata": {"name": "zh-0-1"}}"#,
             ("pods", Some("zh-0-1")),
         );
-        let event = r#"{"metadata": {"name": "zh.17"}, "regarding": {"name": "zh"}}"#;
-        check("POST", "/apis/events.k8s.io/v1/namespaces/default/events", event, ("events", Some("zh")));
+        let event = r#"{"metadata": {"name": "zh.17"}, "involvedObject": {"name": "zh"}}"#;
+        check("POST", "/api/v1/namespaces/default/events", event, ("events", Some("zh")));
         let status = "/apis/palimpsest.dev/v1alpha1/namespaces/default/trainingjobs/zh/status?fieldManager=x";
         check("PATCH", status, "{}", ("trainingjobs/status", Some("zh")));
     }

@@ -17,6 +17,9 @@ use tonic::{Request, Streaming};
 
 use super::folder::{Folder, Mishap, lock};
 
+/// The digest of whatever is published.
+const DIGEST: &str = "sha256:2222";
+
 /// How an agent's pod ended.
 pub(super) enum End {
     /// By itself: the exit code and the termination message.
@@ -35,6 +38,8 @@ struct Agent {
     /// What is to be told, with its attempt.
     outbox: Vec<(u64, report::Report)>,
     is_leaving: bool,
+    /// Whether it says only what agents of the version before said.
+    is_of_before: bool,
 }
 
 struct Stream {
@@ -49,6 +54,7 @@ pub(super) async fn live(
     folder: Arc<Mutex<Folder>>,
     mut terminate: watch::Receiver<bool>,
 ) -> End {
+    let is_of_before = lock(&folder).script.agents_of_before;
     let mut agent = Agent {
         pod: pod.name_any(),
         folder,
@@ -57,6 +63,7 @@ pub(super) async fn live(
         rank: None,
         outbox: Vec::new(),
         is_leaving: false,
+        is_of_before,
     };
     let mut stream: Option<Stream> = None;
     loop {
@@ -149,9 +156,12 @@ impl Agent {
             return self.end(failure(&format!("attempt {attempt} is claimed already")));
         }
         if published > 0 {
-            return self.end(finished(finished::Outcome::AlreadyFinished, next - 1));
+            return self.end(self.finished(finished::Outcome::AlreadyFinished, next - 1));
         }
         self.rank = Some((attempt, next));
+        if !self.is_of_before {
+            self.say(report::Report::Resolved(control::Resolved { precision: "Float32".to_owned() }));
+        }
         self.say(report::Report::Phase(control::Phase {
             kind: phase::Kind::Training.into(),
             fraction: None,
@@ -170,9 +180,9 @@ impl Agent {
     }
 
     fn drain(&mut self) {
-        if let Some((_, next)) = self.rank {
+        if let Some((_, next)) = self.rank.filter(|_| !lock(&self.folder).script.is_deaf) {
             self.checkpoint();
-            self.end(finished(finished::Outcome::Stopped, next - 1));
+            self.end(self.finished(finished::Outcome::Stopped, next - 1));
         }
     }
 
@@ -238,9 +248,15 @@ impl Agent {
             self.say(report::Report::CheckpointCommitted(control::CheckpointCommitted { step }));
         }
         if step == steps {
-            self.end(finished(finished::Outcome::Succeeded, step));
+            self.end(self.finished(finished::Outcome::Succeeded, step));
         }
         None
+    }
+
+    fn finished(&self, outcome: finished::Outcome, step: u64) -> report::Report {
+        let is_published = outcome != finished::Outcome::Stopped;
+        let digest = if is_published && !self.is_of_before { DIGEST } else { "" };
+        report::Report::Finished(control::Finished { outcome: outcome.into(), step, digest: digest.to_owned() })
     }
 
     fn say(&mut self, report: report::Report) {
@@ -297,10 +313,6 @@ fn failure(message: &str) -> report::Report {
         message: message.to_owned(),
         reason: "Crash".to_owned(),
     })
-}
-
-fn finished(outcome: finished::Outcome, step: u64) -> report::Report {
-    report::Report::Finished(control::Finished { outcome: outcome.into(), step })
 }
 
 /// What a kubelet would have projected into the pod: a token of its own.

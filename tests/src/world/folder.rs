@@ -17,6 +17,10 @@ pub struct Script {
     pub mishaps: BTreeMap<u64, Mishap>,
     /// Whether a pod that ends has published the output.
     pub published_unheard: bool,
+    /// Whether ranks are too busy to write a checkpoint when they are told to.
+    pub is_deaf: bool,
+    /// Whether agents say only what those of the version before said.
+    pub agents_of_before: bool,
     /// What pods come to before their agents live, by their number: those beyond the list live.
     pub pods: Vec<Stillborn>,
 }
@@ -29,6 +33,8 @@ impl Default for Script {
             checkpoint_every: 5,
             mishaps: BTreeMap::new(),
             published_unheard: false,
+            is_deaf: false,
+            agents_of_before: false,
             pods: Vec::new(),
         }
     }

@@ -54,11 +54,26 @@ impl World {
         world
     }
 
-    /// The same, where nobody does anything with pods.
+    /// The same, where the operator is installed for the namespace of the jobs alone, in which it runs itself.
+    pub async fn of_one_namespace() -> Self {
+        let server = start(ApiServer::start).await;
+        server.kubectl_succeed(&["apply", "--server-side", "-f", &repository().join("deploy/crds").to_string_lossy()]);
+        install_for_namespace(&server, "default");
+        let mut world = Self::of(server, "default").await;
+        world.kubelet = Some(tokio::spawn(kubelet::run(world.client(), world.folders.clone())));
+        world
+    }
+
+    /// A world where nobody does anything with pods.
     pub async fn without_nodes() -> Self {
         let server = start(ApiServer::start).await;
         let deploy = repository().join("deploy");
         server.kubectl_succeed(&["apply", "--server-side", "-k", &deploy.to_string_lossy()]);
+        Self::of(server, "palimpsest-system").await
+    }
+
+    /// With a server on which the operator is installed in a namespace.
+    async fn of(server: ApiServer, namespace: &str) -> Self {
         // `kubectl wait` fails where there are no conditions yet.
         let established = ["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"];
         while server.kubectl(&established).code != Some(0) {
@@ -72,9 +87,14 @@ impl World {
         };
         // There are no controllers that would make it.
         accounts.create(&PostParams::default(), &account).await.unwrap_or_else(|error| panic!("{error}"));
-        let kubeconfig = as_operator(&server);
+        let kubeconfig = as_operator(&server, namespace);
         let (folders, control_port) = (Arc::default(), free_address().port());
         Self { server, kubeconfig, control_port, client, folders, kubelet: None }
+    }
+
+    /// Installs another operator, for a namespace that is there, beside the one of this world.
+    pub fn install_for_namespace(&self, namespace: &str) {
+        install_for_namespace(&self.server, namespace);
     }
 
     /// The API server.
@@ -102,6 +122,11 @@ impl World {
     /// The same, with a proxy between it and the API server.
     pub fn operator_behind(&self, proxy: &Proxy, environment: &[(&str, &str)]) -> OperatorProcess {
         OperatorProcess::start(proxy.kubeconfig(), self.control_port, IMPATIENT, environment)
+    }
+
+    /// The same with the lease of an installation.
+    pub fn patient_operator_behind(&self, proxy: &Proxy, environment: &[(&str, &str)]) -> OperatorProcess {
+        OperatorProcess::start(proxy.kubeconfig(), self.control_port, ["15", "10", "2"], environment)
     }
 
     /// A client that may do what the operator may, and that never asks again by itself.
@@ -267,9 +292,37 @@ pub fn condition(job: &Value, kind: &str) -> Value {
     found.cloned().unwrap_or_default()
 }
 
+/// Applies `deploy/namespace` for a namespace, as docs/operator.md has it.
+fn install_for_namespace(server: &ApiServer, namespace: &str) {
+    let named = |binding: &str| {
+        format!(
+            "
+  - target: {{kind: ClusterRoleBinding, name: {binding}}}
+    options: {{allowNameChange: true}}
+    patch: |
+      - {{op: replace, path: /metadata/name, value: {binding}-{namespace}}}"
+        )
+    };
+    let kustomization = format!(
+        "apiVersion: kustomize.config.k8s.io/v1beta1
+kind: Kustomization
+namespace: {namespace}
+resources: [../../deploy/namespace]
+patches:{}{}
+",
+        named("palimpsest-token-reviews"),
+        named("palimpsest-queues"),
+    );
+    // Kustomize takes bases by relative paths alone.
+    let folder = tempfile::tempdir_in(repository().join("target")).unwrap_or_else(|error| panic!("{error}"));
+    std::fs::write(folder.path().join("kustomization.yaml"), kustomization).unwrap_or_else(|error| panic!("{error}"));
+    server.kubectl_succeed(&["apply", "--server-side", "-k", &folder.path().to_string_lossy()]);
+}
+
 /// A kubeconfig of the operator's own service account, whose rights are those of `deploy`.
-fn as_operator(server: &ApiServer) -> tempfile::NamedTempFile {
-    let account = ["create", "token", "palimpsest-operator", "--namespace=palimpsest-system", "--duration=2h"];
+fn as_operator(server: &ApiServer, namespace: &str) -> tempfile::NamedTempFile {
+    let namespace = format!("--namespace={namespace}");
+    let account = ["create", "token", "palimpsest-operator", &namespace, "--duration=2h"];
     let token = server.kubectl_succeed(&account).stdout;
     let file = tempfile::NamedTempFile::new().unwrap_or_else(|error| panic!("{error}"));
     std::fs::copy(server.kubeconfig(), file.path()).unwrap_or_else(|error| panic!("{error}"));

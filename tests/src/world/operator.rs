@@ -26,12 +26,13 @@ impl OperatorProcess {
         let stderr = File::options().append(true).open(log.path()).unwrap_or_else(|error| panic!("{error}"));
         let http_port = free_address().port();
         let child = Command::new(built("palimpsest-operator"))
-            .args(["--worker-image", "worker.test:1", "--coordinator", &format!("localhost:{control_port}")])
+            .args(["--coordinator", &format!("localhost:{control_port}")])
             .args(["--control-address", &format!("127.0.0.1:{control_port}")])
             .args(["--http-address", &format!("127.0.0.1:{http_port}")])
             .args(["--lease-duration-seconds", lease[0], "--lease-renew-deadline-seconds", lease[1]])
             .args(["--lease-retry-period-seconds", lease[2]])
             .env("KUBECONFIG", kubeconfig)
+            .env("WORKER_IMAGE", "worker.test:1")
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -43,7 +43,8 @@ impl Log {
                 "{} has {:.4} bits per byte after step {}",
                 evaluated.name, evaluated.bits_per_byte, evaluated.step
             )),
-            RankEvent::Finished { outcome, step } => Some(match outcome {
+            RankEvent::Resolved { precision } => Some(format!("computing in {precision}")),
+            RankEvent::Finished { outcome, step, .. } => Some(match outcome {
                 RankOutcome::Succeeded => format!("finished with step {step}; the output is published"),
                 RankOutcome::Stopped => format!("stopped after step {step}, with a checkpoint"),
                 RankOutcome::AlreadyFinished => "the output of this job was there already".to_owned(),
@@ -100,7 +101,7 @@ mod tests {
         check(&step(4, 1), 60, Some("step 4/9, stage text, bucket 2/2, loss 2.5000, 1000 tokens/s"));
         check(&step(9, 1), 61, Some("step 9/9, stage text, bucket 2/2, loss 2.5000, 1000 tokens/s"));
         check(&RankEvent::CheckpointCommitted { step: 9 }, 62, Some("checkpoint of step 9"));
-        let finished = RankEvent::Finished { outcome: RankOutcome::Succeeded, step: 9 };
+        let finished = RankEvent::Finished { outcome: RankOutcome::Succeeded, step: 9, digest: None };
         check(&finished, 63, Some("finished with step 9; the output is published"));
     }
 

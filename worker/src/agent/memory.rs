@@ -9,6 +9,7 @@ use palimpsest_proto::control::{CheckpointCommitted, report};
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     planned: Option<report::Report>,
+    resolved: Option<report::Report>,
     /// The newest measurement of each name and dataset.
     evaluations: BTreeMap<(String, String), report::Report>,
     checkpoint: Option<CheckpointCommitted>,
@@ -22,6 +23,7 @@ impl Memory {
     pub(super) fn keep(&mut self, report: &report::Report) {
         match report {
             report::Report::Planned(_) => self.planned = Some(report.clone()),
+            report::Report::Resolved(_) => self.resolved = Some(report.clone()),
             report::Report::Evaluation(evaluation) => {
                 let key = (evaluation.name.clone(), evaluation.dataset.clone());
                 self.evaluations.insert(key, report.clone());
@@ -39,7 +41,7 @@ impl Memory {
     /// All that is to be told again.
     pub(super) fn retold(&self) -> impl Iterator<Item = report::Report> {
         let checkpoint = self.checkpoint.map(report::Report::CheckpointCommitted);
-        let told = self.planned.iter().cloned().chain(checkpoint);
+        let told = self.planned.iter().chain(&self.resolved).cloned().chain(checkpoint);
         told.chain(self.evaluations.values().chain(&self.progress).cloned())
     }
 

@@ -38,6 +38,9 @@ pub(super) struct Termination {
     step: u64,
     /// The step of the newest checkpoint.
     checkpoint: Option<u64>,
+    /// Of the published model's manifest.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    digest: String,
 }
 
 /// Who or what ended it.
@@ -99,7 +102,11 @@ impl Termination {
                 (Cause::Told, String::new(), "the worker was told to stop".to_owned())
             }
         };
-        Self { cause, reason, message, attempt, step: memory.step(), checkpoint: memory.checkpoint() }
+        let digest = match told {
+            Some(report::Report::Finished(told)) => told.digest.clone(),
+            _ => String::new(),
+        };
+        Self { cause, reason, message, attempt, step: memory.step(), checkpoint: memory.checkpoint(), digest }
     }
 
     /// 0 where all is as it was asked for, 2 for what the user can mend, 143 after SIGTERM, 1 for the rest.
@@ -140,7 +147,7 @@ mod tests {
     }
 
     fn finished(outcome: finished::Outcome) -> report::Report {
-        report::Report::Finished(control::Finished { outcome: outcome.into(), step: 9 })
+        report::Report::Finished(control::Finished { outcome: outcome.into(), step: 9, ..control::Finished::default() })
     }
 
     fn check(end: End, rank: Option<report::Report>, cause: Cause, code: u8) {

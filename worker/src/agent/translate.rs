@@ -29,6 +29,7 @@ pub(super) fn report_of(event: RankEvent) -> report::Report {
             });
             report::Report::Planned(control::Planned { steps, tokens, stages: stages.collect() })
         }
+        RankEvent::Resolved { precision } => report::Report::Resolved(control::Resolved { precision }),
         RankEvent::Progress(progress) => report::Report::Progress(control::Progress {
             step: progress.step,
             steps: progress.steps,
@@ -58,13 +59,17 @@ pub(super) fn report_of(event: RankEvent) -> report::Report {
         }),
         RankEvent::Notice { message } => report::Report::Notice(control::Notice { message }),
         RankEvent::Warning { message } => report::Report::Warning(control::Warning { message }),
-        RankEvent::Finished { outcome, step } => {
+        RankEvent::Finished { outcome, step, digest } => {
             let outcome = match outcome {
                 RankOutcome::Succeeded => finished::Outcome::Succeeded,
                 RankOutcome::Stopped => finished::Outcome::Stopped,
                 RankOutcome::AlreadyFinished => finished::Outcome::AlreadyFinished,
             };
-            report::Report::Finished(control::Finished { outcome: outcome.into(), step })
+            report::Report::Finished(control::Finished {
+                outcome: outcome.into(),
+                step,
+                digest: digest.unwrap_or_default(),
+            })
         }
         RankEvent::Failed { user, reason, message } => {
             let cause = if user { failure::Cause::User } else { failure::Cause::Internal };

@@ -43,6 +43,7 @@ impl Bar {
             | report::Report::Leaving(_)
             | report::Report::CheckpointCommitted(_)
             | report::Report::Hello(_)
+            | report::Report::Resolved(_)
             | report::Report::Finished(_)
             | report::Report::Failure(_) => {}
         }

@@ -35,6 +35,7 @@ impl Lines {
             | report::Report::Leaving(_)
             | report::Report::CheckpointCommitted(_)
             | report::Report::Hello(_)
+            | report::Report::Resolved(_)
             | report::Report::Finished(_)
             | report::Report::Failure(_) => None,
         };

@@ -202,7 +202,7 @@ pub struct EvaluationStatus {
 pub struct ModelStatus {
     /// Its folder.
     pub uri: String,
-    /// The digest of its files.
+    /// The digest of its `palimpsest.json`, which holds those of its other files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
 }

@@ -40,6 +40,10 @@ pub(crate) struct Entry {
     /// Why the user has to mend something, as the worker called it.
     reason: Option<String>,
     refused: Option<Refused>,
+    /// The lowest number of a pod's name that was given out and that the API server refused.
+    unused: Option<u64>,
+    /// The newest generation whose template the API server has judged, by a pod that was made or tried.
+    judged: Option<i64>,
     /// Why its Workload could not be written.
     kept_from_queue: Option<String>,
     failures: Failures,
@@ -83,6 +87,8 @@ impl Entry {
             pace: Pace::default(),
             reason: None,
             refused: None,
+            unused: None,
+            judged: None,
             kept_from_queue: None,
             failures: Failures::default(),
             counted,
@@ -158,9 +164,33 @@ impl Entry {
         Some(why.to_owned())
     }
 
-    /// Why the newest pod could not be made, or that it could.
-    pub(crate) fn refuse(&mut self, refused: Option<Refused>) {
-        self.refused = refused;
+    /// Why the newest pod of a generation could not be made, or that it could; true where that is another reason than before.
+    pub(crate) fn refuse(&mut self, refused: Option<Refused>, generation: Option<i64>) -> bool {
+        self.judged = generation;
+        let before = std::mem::replace(&mut self.refused, refused);
+        before.map(|refused| refused.reason()) != self.refused.as_ref().map(Refused::reason)
+    }
+
+    /// From which number on the names of pods were given out and refused, as the API server said itself.
+    pub(crate) fn keep_unused(&mut self, unused: Option<u64>) {
+        self.unused = unused;
+    }
+
+    pub(crate) fn unused(&self) -> Option<u64> {
+        self.unused
+    }
+
+    /// Whether the template of a job that makes no pods yet is to be tried. What was wrong with another one counts no more.
+    pub(crate) fn is_to_try(&mut self, job: &TrainingJob, is_idle: bool) -> bool {
+        let generation = job.metadata.generation;
+        if self.judged == generation {
+            return false;
+        }
+        self.refused.take_if(|refused| matches!(refused, Refused::Invalid(_)));
+        let status = self.status();
+        let was_bad = status.condition("Progressing").is_some_and(|condition| condition.reason == "InvalidTemplate");
+        // An operator before this one tried it before it said anything.
+        is_idle && (was_bad || status.observed_generation != generation)
     }
 
     /// Why the job's Workload could not be written, where it could not.

@@ -98,6 +98,7 @@ impl Entry {
         // Where the job ends by it, nothing is started anew, and nothing is counted.
         if end.is_success {
             self.told.is_published = true;
+            self.told.digest = end.digest.clone().or(self.told.digest.take());
             return;
         }
         if end.is_users && !is_disrupted {

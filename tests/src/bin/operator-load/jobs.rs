@@ -67,7 +67,7 @@ fn api(client: Client, namespace: &str, plural: &str) -> Api<DynamicObject> {
     let (group, version, kind) = match plural {
         "trainingjobs" => ("palimpsest.dev", "v1alpha1", "TrainingJob"),
         "pods" => ("", "v1", "Pod"),
-        "events" => ("events.k8s.io", "v1", "Event"),
+        "events" => ("", "v1", "Event"),
         _ => ("", "v1", "ConfigMap"),
     };
     let resource = ApiResource {
