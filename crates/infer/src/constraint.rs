@@ -3,7 +3,7 @@
 use std::fmt;
 
 use llguidance::Matcher;
-use toktrie::SimpleVob;
+use llguidance::toktrie::SimpleVob;
 
 use crate::error::{Error, Result};
 use crate::grammars::in_short;
@@ -12,7 +12,7 @@ use crate::grammars::in_short;
 const NO_TOKEN: &str = "NoExtensionBias";
 
 /// Which tokens may come next in the output of one request.
-pub(crate) struct Constraint {
+pub struct Constraint {
     matcher: Matcher,
 }
 

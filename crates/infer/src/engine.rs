@@ -51,12 +51,26 @@ impl<M: Model> Engine<M> {
         Self { grammars: Some(grammars), ..self }
     }
 
-    /// Takes a request, or says why not.
+    /// Takes a request, or says why not. Its format is read here, which takes a large one some of a second: whoever can't wait gives a
+    /// constraint, by [`submit_following`](Self::submit_following).
     pub fn submit(&mut self, task: Task) -> Result<RequestId> {
-        task.check(self.model.vocabulary())?;
-        // Before its format, which takes time to read.
-        self.scheduler.check(&task.request)?;
+        self.check(&task)?;
         let constraint = task.format.as_ref().map(|format| self.constraint(format)).transpose()?;
+        self.take(task, constraint)
+    }
+
+    /// Takes a request whose output follows a constraint, which [`Grammars::constraint`] has made in another thread. The task's own format isn't read.
+    pub fn submit_following(&mut self, task: Task, constraint: Constraint) -> Result<RequestId> {
+        self.check(&task)?;
+        self.take(task, Some(constraint))
+    }
+
+    fn check(&self, task: &Task) -> Result<()> {
+        task.check(self.model.vocabulary())?;
+        self.scheduler.check(&task.request)
+    }
+
+    fn take(&mut self, task: Task, constraint: Option<Constraint>) -> Result<RequestId> {
         let (request, served) = Served::new(task, constraint);
         let id = self.scheduler.submit(request)?;
         self.served.insert(id, served);

@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use llguidance::api::TopLevelGrammar;
+use llguidance::toktrie::{ApproximateTokEnv, INVALID_TOKEN, InferenceCapabilities, TokEnv, TokRxInfo, TokTrie};
 use llguidance::{Matcher, ParserFactory};
-use toktrie::{ApproximateTokEnv, INVALID_TOKEN, InferenceCapabilities, TokEnv, TokRxInfo, TokTrie};
 
 use crate::constraint::Constraint;
 use crate::error::{Error, Result};
@@ -71,7 +71,7 @@ impl Grammars {
     }
 
     /// What follows a format; an error where it can't be followed.
-    pub(crate) fn constraint(&self, format: &Format) -> Result<Constraint> {
+    pub fn constraint(&self, format: &Format) -> Result<Constraint> {
         let refusal = |cause: String| Error::Format { field: format.field(), cause, remedy: format.remedy() };
         let bytes = format.text().len();
         if bytes > Self::MOST_BYTES {

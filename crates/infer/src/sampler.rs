@@ -9,6 +9,10 @@ use palimpsest_random::Stream;
 
 use crate::constraint::Allowed;
 use crate::error::{Error, Result};
+use crate::logprobs::most;
+
+/// Up to so many likeliest tokens are found in one look at all, without a list of them.
+const FEW: usize = 256;
 
 /// How a request's tokens are drawn.
 #[derive(Clone, Debug, PartialEq)]
@@ -79,6 +83,11 @@ impl Sampling {
             Some(bias) => refuse("logit_bias", *bias, "from -100 to 100"),
             None => Ok(()),
         }
+    }
+
+    /// Whether no filter leaves out any of so many tokens.
+    fn leaves_all(&self, tokens: usize) -> bool {
+        !(1..tokens).contains(&self.top_k) && self.top_p >= 1.0 && self.min_p == 0.0
     }
 
     fn changes_logits(&self) -> bool {
@@ -152,18 +161,15 @@ impl Sampler {
         if self.sampling.temperature == 0.0 {
             return Ok(token);
         }
-        filter(logits, largest, &self.sampling, scratch);
-        let total: f64 = scratch.weights.iter().sum();
-        let mut left = self.stream.unit() * total;
-        let mut drawn = token;
-        for ((candidate, _), weight) in scratch.candidates.iter().zip(&scratch.weights) {
-            drawn = *candidate;
-            left -= weight;
-            if left < 0.0 {
-                break;
-            }
+        let unit = self.stream.unit();
+        if self.sampling.leaves_all(logits.len()) {
+            let Scratch { weights, .. } = scratch;
+            weights.clear();
+            weights.extend(logits.iter().map(|logit| weight(*logit, largest, &self.sampling)));
+            return Ok(pick(weights, unit).map_or(token, |index| index as u32));
         }
-        Ok(drawn)
+        filter(logits, largest, &self.sampling, scratch);
+        Ok(pick(&scratch.weights, unit).map_or(token, |index| scratch.candidates[index].0))
     }
 
     /// Biases and penalties.
@@ -214,19 +220,46 @@ pub(crate) fn likeliest(logits: &[f32]) -> Option<(u32, f32)> {
     Some((first as u32, largest))
 }
 
+/// What a logit's probability is in proportion to: 1 for the largest.
+fn weight(logit: f32, largest: f32, sampling: &Sampling) -> f64 {
+    ((f64::from(logit) - f64::from(largest)) / sampling.temperature).exp()
+}
+
+/// The one of the weights at which `unit` of their sum is reached; never one that is 0, whatever the sum was rounded to.
+fn pick(weights: &[f64], unit: f64) -> Option<usize> {
+    let mut left = unit * weights.iter().sum::<f64>();
+    let mut picked = None;
+    for (index, weight) in weights.iter().enumerate() {
+        if *weight > 0.0 {
+            picked = Some(index);
+            left -= weight;
+            if left < 0.0 {
+                break;
+            }
+        }
+    }
+    picked
+}
+
 /// Leaves in `scratch` the tokens that the filters leave, by token, and their weights, which are in proportion to their probabilities.
 fn filter(logits: &[f32], largest: f32, sampling: &Sampling, scratch: &mut Scratch) {
     let Scratch { candidates, weights, .. } = scratch;
-    candidates.clear();
-    let all = logits.iter().enumerate().map(|(token, logit)| (token as u32, *logit));
     let descending = |left: &(u32, f32), right: &(u32, f32)| right.1.total_cmp(&left.1);
-    candidates.extend(all);
-    if (1..candidates.len()).contains(&sampling.top_k) {
+    let all = logits.iter().enumerate().map(|(token, logit)| (token as u32, *logit));
+    let is_top_k = (1..logits.len()).contains(&sampling.top_k);
+    candidates.clear();
+    if is_top_k && sampling.top_k <= FEW {
+        let least = most(logits, sampling.top_k).last().map_or(f32::NEG_INFINITY, |(_, least)| *least);
+        candidates.extend(all.filter(|(_, logit)| *logit >= least));
+    } else {
+        candidates.extend(all);
+    }
+    if is_top_k && sampling.top_k > FEW {
         let (_, (_, least), _) = candidates.select_nth_unstable_by(sampling.top_k - 1, descending);
         let least = *least;
         candidates.retain(|(_, logit)| *logit >= least);
     }
-    let weight = |logit: f32| ((f64::from(logit) - f64::from(largest)) / sampling.temperature).exp();
+    let weight = |logit: f32| weight(logit, largest, sampling);
     if sampling.top_p < 1.0 {
         keep_top_p(candidates, sampling.top_p, weight, descending);
     }

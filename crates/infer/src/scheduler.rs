@@ -263,7 +263,8 @@ impl Scheduler {
         }
         let known = known * self.limits.block_tokens;
         let worthwhile = known + (sequence.tokens.len() - known).div_ceil(WORTHWHILE);
-        self.running.values().any(|running| {
+        // One that owes logits of its prompt is slow: a step gives few rows.
+        self.running.values().filter(|running| !running.owes_rows()).any(|running| {
             // The least that both have to begin with for it to be worth waiting.
             let shared = worthwhile.max(running.computed + 1).next_multiple_of(self.limits.block_tokens);
             shared < sequence.tokens.len() && running.tokens.get(..shared) == Some(&sequence.tokens[..shared])

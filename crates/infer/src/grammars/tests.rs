@@ -326,7 +326,19 @@ fn an_engine_without_text_follows_no_format_and_one_with_it_goes_to_any_thread()
     is_shared(&mk_grammars());
     let mut engine = mk_engine(mk_grammars(), 6);
     is_send(&engine);
-    engine.submit(mk_task(Format::Regex("a".to_owned()), 1)).unwrap();
+    let grammars = mk_grammars();
+    let made =
+        std::thread::spawn(move || grammars.constraint(&Format::Regex("bc".to_owned())).unwrap()).join().unwrap();
+    let task = Task { format: None, ..mk_task(Format::Regex(String::new()), 1) };
+    engine.submit_following(task, made).unwrap();
+    let mut said = Vec::new();
+    let mut tell = |event: Event| {
+        if let Event::Token { token, .. } = event {
+            said.push(token);
+        }
+    };
+    while engine.step(|_, event| tell(event)).unwrap() {}
+    assert_eq!(text(&said), "bc");
     let error = Grammars::new(vocabulary(), &[9_999]).unwrap_err().to_string();
     assert_eq!(error, "token 9999 is to end texts, but the vocabulary has 270");
 }

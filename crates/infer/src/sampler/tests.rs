@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use super::{Sampler, Sampling, Scratch, filter, likeliest};
+use super::{Sampler, Sampling, Scratch, filter, likeliest, pick};
 
 /// What `tests/parity/sampling_reference.py` prints, unless its Python is absent, which fails in CI.
 fn references(count: usize) -> Option<String> {
@@ -93,6 +93,34 @@ fn draws_follow_the_probabilities_and_the_seed() {
     assert!(drawn.iter().all(|token| again.draw(&logits, scratch).unwrap() == *token));
     let mut other = Sampler::new(Sampling { seed: 10, ..Sampling::default() }, &[]);
     assert!(drawn.iter().any(|token| other.draw(&logits, scratch).unwrap() != *token));
+}
+
+#[test]
+fn what_is_impossible_is_never_drawn_and_filters_that_leave_all_change_no_draw() {
+    assert_eq!(pick(&[0.0, 0.5, 0.25, 0.0], 0.0), Some(1));
+    assert_eq!(pick(&[0.0, 0.5, 0.25, 0.0], 0.7), Some(2));
+    assert_eq!(pick(&[0.0, 0.5, 0.25, 0.0], 1.0), Some(2));
+    assert_eq!(pick(&[0.0], 0.5), None);
+    let logits: Vec<f32> = (0..500).map(|index| ((index * 37) % 101) as f32 * 0.1).collect();
+    let draws = |sampling: Sampling| {
+        let mut sampler = Sampler::new(Sampling { seed: 3, temperature: 1.5, ..sampling }, &[]);
+        (0..200).map(|_| sampler.draw(&logits, &mut Scratch::default()).unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(draws(Sampling::default()), draws(Sampling { min_p: 1e-300, ..Sampling::default() }));
+}
+
+#[test]
+fn top_k_leaves_those_as_likely_as_the_last_of_them_too() {
+    let logits: Vec<f32> = (0..2_000).map(|index| ((index * 37) % 1_000) as f32 * 0.01).collect();
+    for top_k in [1, 2, 3, 256, 257, 1_999] {
+        let mut scratch = Scratch::default();
+        filter(&logits, likeliest(&logits).unwrap().1, &Sampling { top_k, ..Sampling::default() }, &mut scratch);
+        // Each value comes twice.
+        let least = (1_000 - top_k.div_ceil(2)) as f32 * 0.01;
+        let expected: Vec<u32> = (0..2_000).filter(|token| logits[*token as usize] >= least).collect();
+        let left: Vec<u32> = scratch.candidates.iter().map(|(token, _)| *token).collect();
+        assert_eq!((left.len(), left), (top_k.next_multiple_of(2), expected), "{top_k}");
+    }
 }
 
 #[test]

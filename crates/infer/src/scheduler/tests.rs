@@ -135,9 +135,7 @@ fn sequences_of_one_prompt_compute_it_once() {
     let figures = scheduler.figures();
     assert_eq!(figures.prompt_tokens, 1_000 + 7 * 8);
     assert_eq!((figures.generated_tokens, figures.cache_tokens_used), (32, 0));
-    // One whose logits are all wanted computes all; one that waits for another goes by itself when that is given up.
-    let scored = Request { prompt_logprobs: true, ..request(&prompt, 1) };
-    submit(&mut scheduler, &mut model, scored);
+    // One that waits for another goes by itself when that is given up.
     let other: Vec<u32> = (2_000..3_000).collect();
     let gone = submit(&mut scheduler, &mut model, request(&other, 4));
     let waits = submit(&mut scheduler, &mut model, request(&other, 4));
@@ -146,8 +144,24 @@ fn sequences_of_one_prompt_compute_it_once() {
     scheduler.cancel(gone);
     while step(&mut scheduler, &mut model) {}
     assert_eq!(model.requests[&waits].len(), 1_004);
-    let more = scheduler.figures().prompt_tokens - figures.prompt_tokens;
-    assert!((2_000..2_400).contains(&more), "{more}");
+    assert_eq!(scheduler.figures().prompt_tokens - figures.prompt_tokens, 1_000);
+}
+
+#[test]
+fn one_that_owes_logits_of_its_prompt_neither_waits_for_others_nor_keeps_them_waiting() {
+    let limits = Limits { step_tokens: 256, step_rows: 8, ..limits() };
+    let (mut scheduler, mut model) = (Scheduler::new(limits), Model::new(&limits));
+    let prompt: Vec<u32> = (0..300).collect();
+    let scored = || Request { prompt_logprobs: true, ..request(&prompt, 1) };
+    submit(&mut scheduler, &mut model, scored());
+    step(&mut scheduler, &mut model);
+    submit(&mut scheduler, &mut model, request(&prompt, 1));
+    submit(&mut scheduler, &mut model, scored());
+    step(&mut scheduler, &mut model);
+    assert_eq!((scheduler.figures().running, scheduler.figures().waiting), (3, 0));
+    while step(&mut scheduler, &mut model) {}
+    assert_eq!(scheduler.figures().queried_tokens, 300);
+    assert_eq!(scheduler.figures().prompt_tokens, 900);
 }
 
 #[test]
