@@ -1,5 +1,7 @@
 //! Whatever is asked, the answer is one of ours: 200, or 4xx in OpenAI's shape.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod support;
 
 use proptest::prelude::*;

@@ -1,5 +1,6 @@
 //! A server with an engine behind it, and a client that can misbehave.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(dead_code, reason = "each test uses a part")]
 
 pub(crate) mod arithmetic;
