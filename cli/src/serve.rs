@@ -61,6 +61,10 @@ async fn serve(arguments: &Arguments) -> Result<()> {
     let server = Server::bind(arguments.config()).await?;
     let mut command = Command::new(worker::binary()?);
     command.arg("engine").args(arguments.engine.words());
+    // An idle thread of OpenMP that spins takes the core from the server, and from whatever else runs on the machine.
+    if std::env::var_os("GOMP_SPINCOUNT").is_none() {
+        command.env("GOMP_SPINCOUNT", "2000");
+    }
     let engine = EngineProcess::start(command, RestartPolicy::default())?;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let end = async move {

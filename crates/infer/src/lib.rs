@@ -1,6 +1,6 @@
 //! Serving a model: which tokens of which requests each step computes, where their keys and values lie, and how tokens are drawn.
 //!
-//! An [`Engine`] puts the parts together around a [`Model`].
+//! An [`Engine`] puts the parts together around a [`Model`]. It reads no clock and does no I/O: whoever drives it measures.
 //!
 //! ```text
 //! submit ──► waiting ──► running ──► plan ──► the model ──► draw ──► complete ──► the next token, or the end

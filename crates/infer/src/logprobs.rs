@@ -31,7 +31,7 @@ impl Logprobs {
 }
 
 /// So many of the largest, in descending order; of equals the first.
-fn most(logits: &[f32], count: usize) -> Vec<(u32, f32)> {
+pub(crate) fn most(logits: &[f32], count: usize) -> Vec<(u32, f32)> {
     let mut kept: Vec<(u32, f32)> = Vec::with_capacity(count.min(logits.len()) + 1);
     if count == 0 {
         return kept;

@@ -9,6 +9,10 @@ use palimpsest_random::Stream;
 
 use crate::constraint::Allowed;
 use crate::error::{Error, Result};
+use crate::logprobs::most;
+
+/// Up to so many likeliest tokens are found in one look at all, without a list of them.
+const FEW: usize = 256;
 
 /// How a request's tokens are drawn.
 #[derive(Clone, Debug, PartialEq)]
@@ -240,11 +244,17 @@ fn pick(weights: &[f64], unit: f64) -> Option<usize> {
 /// Leaves in `scratch` the tokens that the filters leave, by token, and their weights, which are in proportion to their probabilities.
 fn filter(logits: &[f32], largest: f32, sampling: &Sampling, scratch: &mut Scratch) {
     let Scratch { candidates, weights, .. } = scratch;
-    candidates.clear();
-    let all = logits.iter().enumerate().map(|(token, logit)| (token as u32, *logit));
     let descending = |left: &(u32, f32), right: &(u32, f32)| right.1.total_cmp(&left.1);
-    candidates.extend(all);
-    if (1..candidates.len()).contains(&sampling.top_k) {
+    let all = logits.iter().enumerate().map(|(token, logit)| (token as u32, *logit));
+    let is_top_k = (1..logits.len()).contains(&sampling.top_k);
+    candidates.clear();
+    if is_top_k && sampling.top_k <= FEW {
+        let least = most(logits, sampling.top_k).last().map_or(f32::NEG_INFINITY, |(_, least)| *least);
+        candidates.extend(all.filter(|(_, logit)| *logit >= least));
+    } else {
+        candidates.extend(all);
+    }
+    if is_top_k && sampling.top_k > FEW {
         let (_, (_, least), _) = candidates.select_nth_unstable_by(sampling.top_k - 1, descending);
         let least = *least;
         candidates.retain(|(_, logit)| *logit >= least);

@@ -171,7 +171,8 @@ fn take(told: &mut Told, event: Event) {
 struct Taken {
     task: Task,
     is_cancelled: bool,
-    starts: usize,
+    /// Tokens found in the cache, each time that it started.
+    found: Vec<usize>,
     told: Told,
 }
 
@@ -187,7 +188,7 @@ fn live(limits: Limits, turns: &[Turn]) -> Result<Figures, TestCaseError> {
                 Ok(id) => {
                     asked_for += prompt.len() + new_tokens;
                     let told = Told::default();
-                    taken.insert(id, Taken { task: task.clone(), is_cancelled: false, starts: 0, told });
+                    taken.insert(id, Taken { task: task.clone(), is_cancelled: false, found: Vec::new(), told });
                 }
                 Err(Error::EmptyPrompt) => prop_assert!(prompt.is_empty()),
                 Err(Error::NothingAskedFor) => prop_assert!(*new_tokens == 0 && !prompt_logprobs),
@@ -219,8 +220,11 @@ fn live(limits: Limits, turns: &[Turn]) -> Result<Figures, TestCaseError> {
     prop_assert_eq!(figures.cache_tokens_used, 0, "blocks are lost");
     for (id, taken) in taken.iter().filter(|(_, taken)| !taken.is_cancelled) {
         prop_assert_eq!(&taken.told, &alone(&taken.task)?, "{:?}", id);
-        prop_assert_eq!(taken.starts, 1);
+        prop_assert_eq!(taken.found.len(), 1);
     }
+    let found: usize = taken.values().flat_map(|taken| &taken.found).sum();
+    let given: usize = taken.values().map(|taken| taken.told.tokens.len()).sum();
+    prop_assert_eq!((figures.found_tokens, figures.generated_tokens), (found as u64, given as u64));
     Ok(figures)
 }
 
@@ -231,7 +235,13 @@ fn step(engine: &mut Engine<Remembering>, taken: &mut HashMap<RequestId, Taken>)
         if taken.is_cancelled || taken.told.end.is_some() {
             wrong = Some(format!("{id:?} is over, but {event:?} came"));
         }
-        taken.starts += usize::from(matches!(event, Event::Started { .. }));
+        match event {
+            Event::Started { cached_tokens } => taken.found.push(cached_tokens),
+            Event::Finished { cached_tokens, .. } if taken.found != [cached_tokens] => {
+                wrong = Some(format!("{id:?} found {cached_tokens} in the end, but {:?} at first", taken.found));
+            }
+            _ => {}
+        }
         take(&mut taken.told, event);
     });
     match wrong {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -161,8 +161,8 @@ impl Keeper {
 
     /// Sees a process through from its start to its end.
     async fn watch(&mut self, mut child: Child) -> End {
-        // Held until the end: waiting for a child closes what it still holds itself.
-        let _standard_input = child.stdin.take();
+        // Waiting for a child closes its standard input, by which it knows that we are there.
+        let stdin = child.stdin.take();
         let mut stopped = self.stopped.clone();
         let asked = asked(&mut stopped);
         let began = Instant::now();
@@ -170,13 +170,13 @@ impl Keeper {
         let connected = tokio::select! {
             status = child.wait() => return died(status, None),
             () = &mut asked => {
-                self.end(child).await;
+                self.end(child, stdin).await;
                 return End::Asked;
             }
             connected = tokio::time::timeout(self.policy.startup_timeout, until_ready(&self.socket)) => connected,
         };
         let Ok(connected) = connected else {
-            self.end(child).await;
+            self.end(child, stdin).await;
             let how = format!("by us, because it was not ready after {:?}", self.policy.startup_timeout);
             return End::Died { how, ready: None };
         };
@@ -186,17 +186,18 @@ impl Keeper {
         tokio::select! {
             status = child.wait() => died(status, Some(ready.elapsed())),
             () = &mut asked => {
-                self.end(child).await;
+                self.end(child, stdin).await;
                 End::Asked
             }
         }
     }
 
     /// Asks a process to end, and kills it where it does not.
-    async fn end(&self, mut child: Child) {
+    async fn end(&self, mut child: Child, stdin: Option<ChildStdin>) {
         if let Some(pid) = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)) {
             let _ = kill_process(pid, Signal::TERM);
         }
+        drop(stdin);
         if tokio::time::timeout(self.policy.stop_timeout, child.wait()).await.is_err() {
             let _ = child.kill().await;
         }

@@ -24,6 +24,8 @@ pub(crate) struct Order {
     pub(crate) prompt_tokens: usize,
     /// Texts that end it.
     pub(crate) stop: Vec<String>,
+    /// The field that says what the output must look like, where the engine refuses it.
+    pub(crate) format_field: &'static str,
     /// Decodes what comes, after the prompt.
     pub(crate) detokenizer: Detokenizer,
 }
@@ -64,6 +66,7 @@ pub(crate) struct Generation {
     queue_timeout: Option<Duration>,
     /// Tokens of the prompt that were in the cache, once the engine has begun.
     cached: Option<u64>,
+    format_field: &'static str,
     is_over: bool,
 }
 
@@ -72,10 +75,12 @@ impl Generation {
     pub(crate) async fn start(app: &App, order: Order, began: Instant) -> Result<Self, ApiError> {
         let mut client = app.connected()?.client();
         let mut phase = app.phase.clone();
+        let field = order.format_field;
         let taken = async {
-            let mut events = client.generate(order.request).await.map_err(|status| refused(&status))?.into_inner();
+            let refused = |status: Status| refused(&status, field);
+            let mut events = client.generate(order.request).await.map_err(refused)?.into_inner();
             // Always that it is accepted.
-            events.message().await.map_err(|status| refused(&status))?.ok_or_else(restarting)?;
+            events.message().await.map_err(refused)?.ok_or_else(restarting)?;
             Ok(events)
         };
         let events = tokio::select! {
@@ -90,6 +95,7 @@ impl Generation {
             phase,
             queue_timeout: app.limits.queue_timeout,
             cached: None,
+            format_field: field,
             is_over: false,
         })
     }
@@ -120,7 +126,7 @@ impl Generation {
         let message = tokio::select! {
             // Mostly there is something already.
             biased;
-            message = self.events.message() => message.map_err(|status| broken(&status))?,
+            message = self.events.message() => message.map_err(|status| broken(&status, self.format_field))?,
             () = reached(&mut self.phase, Phase::Closing) => return Err(draining()),
             () = tokio::time::sleep(left.unwrap_or_default()), if left.is_some() => {
                 let message = "the request has waited for the engine for too long; try again later";
@@ -178,21 +184,21 @@ pub(crate) fn finish_reason(reason: Reason) -> &'static str {
 }
 
 /// Why the engine does not take a request.
-fn refused(status: &Status) -> ApiError {
+fn refused(status: &Status, format_field: &'static str) -> ApiError {
     match status.code() {
         Code::ResourceExhausted if !is_lost(status) => ApiError::full(status.message()),
-        _ => broken(status),
+        _ => broken(status, format_field),
     }
 }
 
 /// Why the engine does not go on with a request.
-fn broken(status: &Status) -> ApiError {
+fn broken(status: &Status, format_field: &'static str) -> ApiError {
     match status.code() {
         _ if is_lost(status) => restarting(),
         Code::Unavailable => restarting(),
         Code::InvalidArgument => {
             let message = status.message();
-            match param_of(message) {
+            match param_of(message, format_field) {
                 Some(param) => ApiError::field(param, message),
                 None => ApiError::request(message),
             }
@@ -209,7 +215,7 @@ fn is_lost(status: &Status) -> bool {
 }
 
 /// The field that a refusal of the engine begins with, as requests call it.
-fn param_of(message: &str) -> Option<&'static str> {
+fn param_of(message: &str, format_field: &'static str) -> Option<&'static str> {
     let message = message.strip_prefix("the ").unwrap_or(message);
     let name = message.split(|character: char| !(character.is_ascii_alphanumeric() || character == '_')).next()?;
     let names = [
@@ -223,10 +229,10 @@ fn param_of(message: &str) -> Option<&'static str> {
         ("logprobs", "logprobs"),
         ("prompt_logprobs", "echo"),
         ("stop_ids", "stop_token_ids"),
-        ("format", "response_format"),
-        ("json_schema", "response_format"),
-        ("regex", "response_format"),
-        ("lark", "response_format"),
+        ("format", format_field),
+        ("json_schema", format_field),
+        ("regex", format_field),
+        ("lark", format_field),
         ("prompt", "prompt"),
     ];
     names.into_iter().find(|(engines, _)| *engines == name).map(|(_, ours)| ours)

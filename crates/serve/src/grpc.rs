@@ -52,7 +52,7 @@ impl Public {
         let detokenizer = Detokenizer::after(self.app.tokenizer(), before);
         let prompt_tokens = ids.len();
         request.prompt = Some(Prompt::Ids(TokenIds { ids }));
-        Ok(Order { request, prompt_tokens, stop, detokenizer })
+        Ok(Order { request, prompt_tokens, stop, format_field: "format", detokenizer })
     }
 }
 

@@ -159,7 +159,7 @@ fn orders(app: &Arc<App>, settings: &Settings, ids: Vec<u32>, max_tokens: u32, l
         ignore_ends: settings.ignores_ends,
         logprobs: logprobs.likeliest,
         prompt_logprobs: logprobs.of_prompt,
-        format: settings.format.clone(),
+        format: settings.format.as_ref().map(|asked| asked.format.clone()),
         priority: settings.priority,
         sampling: None,
     };
@@ -171,6 +171,7 @@ fn orders(app: &Arc<App>, settings: &Settings, ids: Vec<u32>, max_tokens: u32, l
             request: GenerateRequest { sampling: Some(sampling), ..request.clone() },
             prompt_tokens,
             stop: settings.stop.clone(),
+            format_field: settings.format.as_ref().map_or("format", |asked| asked.field),
             detokenizer: detokenizer.clone(),
         }
     };

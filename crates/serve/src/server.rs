@@ -10,7 +10,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use palimpsest_proto::inference::inference_server::InferenceServer;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
@@ -33,6 +33,9 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 /// How long to wait after a connection could not be accepted, mostly because there are no file descriptors left.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
+
+/// Connections that wait to be accepted; the system may have room for fewer.
+const BACKLOG: u32 = 4096;
 
 /// How often a quiet gRPC connection is tried: a machine that is gone closes nothing.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
@@ -66,11 +69,8 @@ impl Server {
         let keys = config.api_keys.as_deref().map(ApiKeys::read).transpose()?.unwrap_or_default();
         let certificate = config.tls.as_ref().map(Certificate::read).transpose()?;
         let model = ServedModel::open(&config)?;
-        let http = listen(config.http_address).await?;
-        let grpc = match config.grpc_address {
-            Some(address) => Some(listen(address).await?),
-            None => None,
-        };
+        let http = listen(config.http_address)?;
+        let grpc = config.grpc_address.map(listen).transpose()?;
         Ok(Self { config, model, keys, certificate, http, grpc })
     }
 
@@ -129,8 +129,16 @@ async fn all_ended(servers: &mut JoinSet<()>) {
     while servers.join_next().await.is_some() {}
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener> {
-    TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })
+/// Listens with room for a crowd: whom the system has no room for is cut off without an answer.
+fn listen(address: SocketAddr) -> Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
+    let listen = |socket: TcpSocket| {
+        // A server that is started anew finds its address in use by connections that have ended.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    socket.and_then(listen).map_err(|source| Error::Listen { address, source })
 }
 
 /// Says what the engine is when it is ready, and counts how often it has been started anew.

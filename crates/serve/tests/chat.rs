@@ -66,7 +66,7 @@ async fn without_a_number_a_chat_has_what_the_context_leaves() {
     let long = chat(&world, json!({"messages": user(&"a".repeat(5000))})).await;
     assert_eq!((long.status, long.param().as_deref()), (400, Some("messages")));
     let message = long.error()["message"].as_str().unwrap().to_owned();
-    assert!(message.contains("5020") && message.contains("2048"), "{message}");
+    assert!(message.contains("5019") && message.contains("2048"), "{message}");
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! Completions over HTTP, from a client to an engine's thread and back.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod support;
 
 use serde_json::{Value, json};
@@ -194,7 +196,7 @@ async fn seeds_make_outputs_that_come_again() {
     let bias: serde_json::Map<_, _> = (0..10).map(|digit| ((4 + 48 + digit).to_string(), json!(80))).collect();
     let ask = async |seed: u64, n: usize| {
         let body =
-            json!({"prompt": "0", "seed": seed, "n": n, "logit_bias": bias, "max_tokens": 12, "temperature": 9.0});
+            json!({"prompt": "0", "seed": seed, "n": n, "logit_bias": bias, "max_tokens": 12, "temperature": 100});
         let body = complete(world.address, body).await.json();
         let choices = body["choices"].as_array().unwrap().clone();
         choices.iter().map(|choice| choice["text"].as_str().unwrap().to_owned()).collect::<Vec<_>>()

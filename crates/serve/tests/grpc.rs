@@ -1,5 +1,7 @@
 //! The public gRPC service.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod support;
 
 use palimpsest_proto::inference::finished::Reason;

@@ -1,5 +1,7 @@
 //! Keys, certificates, an engine that dies and comes again, and a server that leaves in order.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::net::{Ipv4Addr, SocketAddr};

@@ -1,5 +1,7 @@
 //! Many clients, clients that vanish, clients that do not read, and prompts that are too long for anybody.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::time::{Duration, Instant};

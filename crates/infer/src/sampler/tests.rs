@@ -110,6 +110,20 @@ fn what_is_impossible_is_never_drawn_and_filters_that_leave_all_change_no_draw()
 }
 
 #[test]
+fn top_k_leaves_those_as_likely_as_the_last_of_them_too() {
+    let logits: Vec<f32> = (0..2_000).map(|index| ((index * 37) % 1_000) as f32 * 0.01).collect();
+    for top_k in [1, 2, 3, 256, 257, 1_999] {
+        let mut scratch = Scratch::default();
+        filter(&logits, likeliest(&logits).unwrap().1, &Sampling { top_k, ..Sampling::default() }, &mut scratch);
+        // Each value comes twice.
+        let least = (1_000 - top_k.div_ceil(2)) as f32 * 0.01;
+        let expected: Vec<u32> = (0..2_000).filter(|token| logits[*token as usize] >= least).collect();
+        let left: Vec<u32> = scratch.candidates.iter().map(|(token, _)| *token).collect();
+        assert_eq!((left.len(), left), (top_k.next_multiple_of(2), expected), "{top_k}");
+    }
+}
+
+#[test]
 fn the_likeliest_is_the_first_of_the_largest() {
     let mut logits: Vec<f32> = (0..1000).map(|index| ((index * 37) % 101) as f32 - 50.0).collect();
     assert_eq!(likeliest(&logits), Some((30, 50.0)));

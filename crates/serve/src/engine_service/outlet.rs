@@ -13,8 +13,8 @@ use palimpsest_proto::inference::generate_reply::Event;
 use tokio::sync::mpsc;
 use tonic::Status;
 
-/// Events that a reader may be behind, beside what the transport holds for it.
-const EVENTS: usize = 1024;
+/// Events that a reader may be behind, beside what the transport holds for it: a megabyte or two. Memory is taken as they come.
+const EVENTS: usize = 4096;
 
 /// The engine's end.
 #[derive(Debug)]
@@ -108,7 +108,7 @@ mod tests {
     #[tokio::test]
     async fn a_reader_that_is_too_far_behind_is_told_so_after_what_it_has() {
         let (outlet, replies) = outlet();
-        let given = (0..5000).take_while(|id| outlet.give(token(*id))).count();
+        let given = (0..9000).take_while(|id| outlet.give(token(*id))).count();
         assert_eq!(given, EVENTS);
         drop(outlet);
         let read: Vec<_> = replies.collect().await;

@@ -7,8 +7,15 @@ use serde_json::{Value, json};
 use super::ApiError;
 use super::fields::Fields;
 
+/// What an output must look like, and the field that says so.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct AskedFormat {
+    pub(crate) field: &'static str,
+    pub(crate) format: Format,
+}
+
 /// Reads it, whichever way it is written.
-pub(super) fn read(fields: &mut Fields) -> Result<Option<Format>, ApiError> {
+pub(super) fn read(fields: &mut Fields) -> Result<Option<AskedFormat>, ApiError> {
     let mut found = Vec::new();
     if let Some(kind) = response_format(fields)? {
         found.push(("response_format", kind));
@@ -36,7 +43,7 @@ pub(super) fn read(fields: &mut Fields) -> Result<Option<Format>, ApiError> {
         let message = format!("{second}: the output can have one format, and {first} gives one already");
         return Err(ApiError::field(*second, message));
     }
-    Ok(found.pop().map(|(_, kind)| Format { kind: Some(kind) }))
+    Ok(found.pop().map(|(field, kind)| AskedFormat { field, format: Format { kind: Some(kind) } }))
 }
 
 fn response_format(fields: &mut Fields) -> Result<Option<Kind>, ApiError> {
@@ -122,7 +129,7 @@ mod tests {
         let mut fields = Fields::of_body(body.to_string().as_bytes())?;
         let format = read(&mut fields)?;
         fields.finish()?;
-        Ok(format.and_then(|format| format.kind))
+        Ok(format.and_then(|asked| asked.format.kind))
     }
 
     #[test]

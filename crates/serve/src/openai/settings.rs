@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 
-use palimpsest_proto::inference::{Format, Sampling};
+use palimpsest_proto::inference::Sampling;
 use serde_json::Value;
 
 use super::ApiError;
 use super::fields::Fields;
-use super::format;
+use super::format::{self, AskedFormat};
 
 /// Texts that may end one output.
 const STOPS: usize = 16;
@@ -36,7 +36,7 @@ pub(crate) struct Settings {
     pub(crate) stop: Vec<String>,
     pub(crate) stop_ids: Vec<u32>,
     pub(crate) ignores_ends: bool,
-    pub(crate) format: Option<Format>,
+    pub(crate) format: Option<AskedFormat>,
     pub(crate) priority: i32,
     /// How an answer is streamed; absent: at once.
     pub(crate) stream: Option<StreamOptions>,

@@ -141,4 +141,6 @@ fn why(error: &Error) -> String {
 }
 
 #[cfg(test)]
+mod parity;
+#[cfg(test)]
 mod tests;

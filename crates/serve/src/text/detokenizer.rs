@@ -50,8 +50,8 @@ impl Detokenizer {
         if text.ends_with(REPLACEMENT) && held < HELD {
             return String::new();
         }
-        if text == self.told_text && held == 1 {
-            // It adds nothing now or later.
+        if text == self.told_text && held == 1 && (!text.is_empty() || self.window.len() > HELD) {
+            // It adds nothing now or later. At a text's beginning it might be a space that only what follows shows.
             self.window.pop();
             return String::new();
         }
@@ -81,15 +81,18 @@ impl Detokenizer {
         text[bytes..].to_owned()
     }
 
-    /// Those since the last time are the beginning of what comes now.
+    /// The newest ids that have some text are the beginning of what comes now.
     fn tell(&mut self) {
-        let new = self.tokenizer.decode(&self.window[self.told..]);
-        if !new.is_empty() {
-            self.window.drain(..self.told);
-            self.told_text = new;
-        } else {
-            self.told_text = self.tokenizer.decode(&self.window);
+        let mut start = self.told;
+        let mut step = 1;
+        self.told_text = self.tokenizer.decode(&self.window[start..]);
+        // Spaces alone show nothing at a beginning.
+        while self.told_text.is_empty() && start > 0 {
+            start = start.saturating_sub(step);
+            step *= 2;
+            self.told_text = self.tokenizer.decode(&self.window[start..]);
         }
+        self.window.drain(..start);
         self.told = self.window.len();
     }
 }

@@ -1,5 +1,6 @@
 //! A model that computes the next token from the last one, and a tokenizer of bytes to go with it.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(dead_code, reason = "each test uses a part")]
 
 use std::path::Path;
@@ -11,34 +12,34 @@ use palimpsest_serve::Served;
 use serde_json::json;
 
 /// Tokens that stand for no bytes; the bytes follow.
-pub const SPECIAL: [&str; 4] = ["<s>", "</s>", "<|im_start|>", "<|im_end|>"];
-pub const END: u32 = 1;
-pub const VOCABULARY: usize = 256 + SPECIAL.len();
+pub(crate) const SPECIAL: [&str; 4] = ["<s>", "</s>", "<|im_start|>", "<|im_end|>"];
+pub(crate) const END: u32 = 1;
+pub(crate) const VOCABULARY: usize = 256 + SPECIAL.len();
 
 /// After this byte comes what is no number, and after the next the model fails.
-pub const DAMAGED: u8 = 1;
-pub const FATAL: u8 = 2;
+pub(crate) const DAMAGED: u8 = 1;
+pub(crate) const FATAL: u8 = 2;
 
 /// After `~` come these, then the end: characters of three, two, three and four bytes.
-pub const WIDE: &str = "你é€😀";
+pub(crate) const WIDE: &str = "你é€😀";
 
 /// After a byte comes the next one; after `z` the end, and after `9` again `0`.
-pub struct Arithmetic {
+pub(crate) struct Arithmetic {
     /// How long a step takes beside.
-    pub pause: Duration,
+    pub(crate) pause: Duration,
     /// Whether the process ends where the model fails.
-    pub aborts: bool,
+    pub(crate) aborts: bool,
     /// Of the newest step.
-    pub logits: Vec<f32>,
+    pub(crate) logits: Vec<f32>,
 }
 
 impl Arithmetic {
-    pub fn new(pause: Duration, aborts: bool) -> Self {
+    pub(crate) fn new(pause: Duration, aborts: bool) -> Self {
         Self { pause, aborts, logits: Vec::new() }
     }
 }
 
-pub fn id_of(byte: u8) -> u32 {
+pub(crate) fn id_of(byte: u8) -> u32 {
     u32::from(byte) + SPECIAL.len() as u32
 }
 
@@ -87,7 +88,7 @@ impl Model for Arithmetic {
 }
 
 /// What it is called.
-pub fn mk_served() -> Served {
+pub(crate) fn mk_served() -> Served {
     let bytes = SPECIAL.iter().map(|_| Vec::new()).chain((0..=255).map(|byte| vec![byte]));
     let grammars = Grammars::new(bytes.collect(), &[END]).unwrap();
     Served {
@@ -99,7 +100,7 @@ pub fn mk_served() -> Served {
 }
 
 /// A cache of 512 times 16 tokens for 32 requests, and a queue of 256.
-pub fn mk_limits() -> Limits {
+pub(crate) fn mk_limits() -> Limits {
     Limits {
         blocks: 512,
         block_tokens: 16,
@@ -114,7 +115,7 @@ pub fn mk_limits() -> Limits {
 }
 
 /// Writes a model's folder: a tokenizer of bytes, and a chat template.
-pub fn write_model(folder: &Path) {
+pub(crate) fn write_model(folder: &Path) {
     let specials = SPECIAL.iter().enumerate();
     let added: Vec<_> = specials
         .clone()

@@ -1,5 +1,7 @@
 //! HTTP by hand, so that a client can do what no library would.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 use std::net::SocketAddr;
 
 use serde_json::Value;
@@ -8,44 +10,44 @@ use tokio::net::TcpStream;
 
 /// An answer, as far as it came.
 #[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub headers: Vec<(String, String)>,
-    pub body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Answer {
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8(self.body.clone()).unwrap()
     }
 
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
     }
 
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
     }
 
     /// The data of server-sent events.
-    pub fn events(&self) -> Vec<String> {
+    pub(crate) fn events(&self) -> Vec<String> {
         self.text().lines().filter_map(|line| line.strip_prefix("data: ")).map(str::to_owned).collect()
     }
 
     /// The events but the last, which is `[DONE]`.
-    pub fn parts(&self) -> Vec<Value> {
+    pub(crate) fn parts(&self) -> Vec<Value> {
         let mut events = self.events();
         assert_eq!(events.pop().as_deref(), Some("[DONE]"), "{}", self.text());
         events.iter().map(|event| serde_json::from_str(event).unwrap()).collect()
     }
 
     /// Of a refusal in OpenAI's shape: the field that is wrong.
-    pub fn param(&self) -> Option<String> {
+    pub(crate) fn param(&self) -> Option<String> {
         self.error()["param"].as_str().map(str::to_owned)
     }
 
     /// Of a refusal in OpenAI's shape: the error.
-    pub fn error(&self) -> Value {
+    pub(crate) fn error(&self) -> Value {
         let body = self.json();
         let error = &body["error"];
         assert!(error["message"].is_string() && error["type"].is_string(), "{body}");
@@ -55,26 +57,32 @@ impl Answer {
     }
 }
 
-pub async fn get(address: SocketAddr, path: &str) -> Answer {
+pub(crate) async fn get(address: SocketAddr, path: &str) -> Answer {
     ask(address, "GET", path, &[], b"").await
 }
 
-pub async fn post(address: SocketAddr, path: &str, body: &Value) -> Answer {
+pub(crate) async fn post(address: SocketAddr, path: &str, body: &Value) -> Answer {
     ask(address, "POST", path, &[], body.to_string().as_bytes()).await
 }
 
 /// Completions of what is asked, of the model's name.
-pub async fn complete(address: SocketAddr, body: Value) -> Answer {
+pub(crate) async fn complete(address: SocketAddr, body: Value) -> Answer {
     post(address, "/v1/completions", &body).await
 }
 
-pub async fn ask(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+pub(crate) async fn ask(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Answer {
     let stream = TcpStream::connect(address).await.unwrap();
     ask_on(stream, method, path, headers, body).await.unwrap()
 }
 
 /// Asks on a connection of its own and reads to its end.
-pub async fn ask_on(
+pub(crate) async fn ask_on(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     method: &str,
     path: &str,
@@ -85,7 +93,7 @@ pub async fn ask_on(
     let _ = stream.write_all(&head(method, path, headers, body.len())).await;
     let _ = stream.write_all(body).await;
     let mut bytes = Vec::new();
-    let mut buffer = [0; 16384];
+    let mut buffer = vec![0; 16384];
     loop {
         match stream.read(&mut buffer).await {
             Ok(0) => break,
@@ -97,7 +105,7 @@ pub async fn ask_on(
     parse(&bytes).ok_or_else(|| std::io::Error::other("no answer came"))
 }
 
-pub fn head(method: &str, path: &str, headers: &[(&str, &str)], length: usize) -> Vec<u8> {
+pub(crate) fn head(method: &str, path: &str, headers: &[(&str, &str)], length: usize) -> Vec<u8> {
     let mut head =
         format!("{method} {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\ncontent-length: {length}\r\n");
     for (name, value) in headers {

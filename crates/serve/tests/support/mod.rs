@@ -1,9 +1,10 @@
 //! A server with an engine behind it, and a client that can misbehave.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(dead_code, reason = "each test uses a part")]
 
-pub mod arithmetic;
-pub mod client;
+pub(crate) mod arithmetic;
+pub(crate) mod client;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -17,13 +18,13 @@ use tokio::task::JoinHandle;
 use arithmetic::{Arithmetic, mk_limits, mk_served, write_model};
 
 /// The name by which the model is served.
-pub const MODEL: &str = "arithmetic";
+pub(crate) const MODEL: &str = "arithmetic";
 
 /// How a world differs from the usual one.
-pub struct Options {
-    pub pause: Duration,
-    pub limits: Limits,
-    pub configure: Box<dyn FnOnce(&mut Config)>,
+pub(crate) struct Options {
+    pub(crate) pause: Duration,
+    pub(crate) limits: Limits,
+    pub(crate) configure: Box<dyn FnOnce(&mut Config)>,
 }
 
 impl Default for Options {
@@ -33,16 +34,16 @@ impl Default for Options {
 }
 
 /// A server, and an engine on a thread of its own behind a Unix socket.
-pub struct World {
-    pub address: SocketAddr,
-    pub grpc: SocketAddr,
-    pub folder: TempDir,
-    pub server: JoinHandle<palimpsest_serve::Result<()>>,
-    pub engine: JoinHandle<palimpsest_serve::Result<()>>,
+pub(crate) struct World {
+    pub(crate) address: SocketAddr,
+    pub(crate) grpc: SocketAddr,
+    pub(crate) folder: TempDir,
+    pub(crate) server: JoinHandle<palimpsest_serve::Result<()>>,
+    pub(crate) engine: JoinHandle<palimpsest_serve::Result<()>>,
     stop: Option<oneshot::Sender<()>>,
 }
 
-pub fn mk_config(folder: &std::path::Path) -> Config {
+pub(crate) fn mk_config(folder: &std::path::Path) -> Config {
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let mut config = Config::new(folder, any);
     config.grpc_address = Some(any);
@@ -51,11 +52,11 @@ pub fn mk_config(folder: &std::path::Path) -> Config {
 }
 
 impl World {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::with(Options::default()).await
     }
 
-    pub async fn with(options: Options) -> Self {
+    pub(crate) async fn with(options: Options) -> Self {
         let folder = tempfile::tempdir().unwrap();
         write_model(folder.path());
         let socket = folder.path().join("engine.sock");
@@ -82,17 +83,17 @@ impl World {
     }
 
     /// Asks the server to end.
-    pub fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         drop(self.stop.take());
     }
 
     /// A figure of `/metrics`, labels and all.
-    pub async fn figure(&self, name: &str) -> f64 {
+    pub(crate) async fn figure(&self, name: &str) -> f64 {
         figure(self.address, name).await
     }
 
     /// Waits until a figure has a value, for ten seconds at most, and says how long that took.
-    pub async fn wait_for(&self, name: &str, value: f64) -> Duration {
+    pub(crate) async fn wait_for(&self, name: &str, value: f64) -> Duration {
         let began = Instant::now();
         loop {
             let now = self.figure(name).await;
@@ -106,7 +107,7 @@ impl World {
 }
 
 /// A figure of `/metrics`: the sum of those that have the name and, if it is given with labels, these labels.
-pub async fn figure(address: SocketAddr, name: &str) -> f64 {
+pub(crate) async fn figure(address: SocketAddr, name: &str) -> f64 {
     let text = client::get(address, "/metrics").await.text();
     let (name, labels) = name.split_once('{').unwrap_or((name, ""));
     let labels: Vec<&str> = labels.trim_end_matches('}').split(',').filter(|label| !label.is_empty()).collect();
