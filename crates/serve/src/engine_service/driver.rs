@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Instant;
 
-use palimpsest_infer::{Engine, Event, Model, RequestId, Task};
+use palimpsest_infer::{Constraint, Engine, Event, Model, RequestId, Task};
 use palimpsest_proto::inference::generate_reply::Event as Given;
 use palimpsest_proto::inference::{Accepted, Finished, PromptTokens, Started, Token};
 use tokio::sync::mpsc;
@@ -20,6 +20,8 @@ use crate::error::{Error, Result};
 #[derive(Debug)]
 pub(super) struct Submission {
     pub(super) task: Task,
+    /// What the task's format says, where it has one and the engine knows its tokens' text.
+    pub(super) constraint: Option<Constraint>,
     pub(super) outlet: Outlet,
 }
 
@@ -63,14 +65,18 @@ where
         }
     }
 
-    fn submit(&mut self, Submission { task, outlet }: Submission) {
+    fn submit(&mut self, Submission { task, constraint, outlet }: Submission) {
         if outlet.is_abandoned() {
             return;
         }
         let prompt = &task.request.prompt;
         let prompt_tokens = prompt.len();
         let first_token = prompt.first().copied().filter(|_| task.request.prompt_logprobs);
-        match self.engine.submit(task) {
+        let submitted = match constraint {
+            Some(constraint) => self.engine.submit_following(task, constraint),
+            None => self.engine.submit(task),
+        };
+        match submitted {
             Ok(id) => {
                 outlet.give(Given::Accepted(Accepted { prompt_tokens: prompt_tokens as u32 }));
                 self.readers.insert(id, Reader { outlet, first_token });

@@ -71,15 +71,15 @@ where
     let snapshot = Arc::new(Snapshot::new(&served, &limits, vocabulary, model_time));
     let (submit, submissions) = mpsc::channel(SUBMISSIONS);
     let mut engine = Engine::new(timed, limits);
-    if let Some(grammars) = served.grammars {
-        engine = engine.with_grammars(grammars);
+    if let Some(grammars) = &served.grammars {
+        engine = engine.with_grammars(Arc::clone(grammars));
     }
     let driver = Driver::new(engine, submissions, Arc::clone(&snapshot));
     let (ended, end) = oneshot::channel();
     let thread = std::thread::Builder::new().name("engine".to_owned());
     // Where it panics, `ended` is dropped.
     thread.spawn(move || drop(ended.send(driver.run()))).map_err(Error::Spawn)?;
-    let service = Service::new(submit, snapshot, served.end_ids, vocabulary);
+    let service = Service::new(submit, snapshot, served, vocabulary);
     let server = Server::builder()
         .max_concurrent_streams(STREAMS)
         .add_service(InferenceServer::new(service))
