@@ -159,6 +159,18 @@ fn smollm2_is_served_as_transformers_computes_it() {
 }
 
 #[test]
+fn requests_through_the_engine_are_timed() {
+    let Some(model) = model("stories260k") else { return };
+    let arguments =
+        ["--requests", "3", "--prompt", "8", "--new", "4", "--rounds", "3", "--cache-memory", "16", "--json"];
+    let ended = succeed(&[&["bench", "infer", "--model", model.to_str().unwrap()], &arguments[..]].concat());
+    let told: Value = serde_json::from_str(&ended.stdout).unwrap();
+    let seconds: Vec<f64> = told["seconds"].as_array().unwrap().iter().map(|value| value.as_f64().unwrap()).collect();
+    assert!(seconds.len() == 2 && seconds.iter().all(|seconds| *seconds > 0.0), "{told}");
+    assert!((told["tokensPerSecond"].as_f64().unwrap() * seconds[1] - 12.0).abs() < 1e-6, "{told}");
+}
+
+#[test]
 fn an_engine_that_dies_is_started_again_while_the_server_stays() {
     let Some(model) = model("stories260k") else { return };
     let endpoint = Endpoint::start(&model, &[]);
