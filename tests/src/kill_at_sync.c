@@ -5,7 +5,7 @@
  * KILL_PLAN  a folder of files 0, 1, 2, ...: each process that counts takes the next of them, by making it vanish; it
  *            holds how many fsyncs are survived, and what happens at the next: it is killed ("rank"), or with its agent
  *            and the command line ("all"), or its agent is ("agent"), which it does not outlive, or the command line
- *            is ("command"), or its thread stands still for ever ("hang"). What was about to be synced is told in the
+ *            is ("command"), or its thread stands still for ever ("hang"), or all of it until it is woken ("stop"). What was about to be synced is told in the
  *            file of the turn, by its path. A process that comes to its end writes their number to the file "syncs".
  */
 #define _GNU_SOURCE
@@ -91,6 +91,10 @@ static void come_to_harm(void) {
   if ((takes_all || takes_command) && command_line > 1) kill(command_line, SIGKILL);
   if ((takes_all || takes_agent) && agent > 1) kill(agent, SIGKILL);
   if (takes_command) return;
+  if (strcmp(how, "stop") == 0) {
+    raise(SIGSTOP);
+    return;
+  }
   if (!takes_agent && strcmp(how, "hang") != 0) kill(getpid(), SIGKILL);
   for (;;) pause();
 }

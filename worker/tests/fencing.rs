@@ -28,6 +28,18 @@ impl Rank {
     }
 
     fn with(uid: &str, folder: &Path, checkpoints: &Path, attempt: u64, checkpoint: &Value, budget: &Value) -> Self {
+        Self::in_environment(&[], uid, folder, checkpoints, attempt, checkpoint, budget)
+    }
+
+    fn in_environment(
+        environment: &[(&str, PathBuf)],
+        uid: &str,
+        folder: &Path,
+        checkpoints: &Path,
+        attempt: u64,
+        checkpoint: &Value,
+        budget: &Value,
+    ) -> Self {
         let mut checkpoint = checkpoint.clone();
         checkpoint["uri"] = format!("file://{}/checkpoints", checkpoints.display()).into();
         let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/corpora/en/recipes.jsonl");
@@ -54,6 +66,7 @@ impl Rank {
         }});
         let mut child = Command::new(env!("CARGO_BIN_EXE_palimpsest-worker"))
             .arg("rank")
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -94,9 +107,14 @@ impl Rank {
         self.child.wait().unwrap();
     }
 
-    /// Stops the process and waits until each of its threads has stopped: one may be waiting for the disk.
+    /// Stops the process and waits until it has stopped.
     fn stop(&self) {
         self.signal("STOP");
+        self.until_stopped();
+    }
+
+    /// Waits until each of its threads has stopped: one may be waiting for the disk.
+    fn until_stopped(&self) {
         let tasks = format!("/proc/{}/task", self.child.id());
         let is_stopped = |task: std::fs::DirEntry| {
             let status = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
@@ -185,6 +203,65 @@ fn a_rank_that_wakes_after_a_newer_attempt_has_published_publishes_nothing() {
     stale.signal("CONT");
     stale.is_superseded();
     is_unchanged(&before, &contents(folder.path()));
+}
+
+/// The stale rank is stopped where it is about to make something durable: its claim, the run's records, files of a checkpoint before its
+/// manifest and after, the rename, the summary, files of the model and their rename.
+#[test]
+fn a_rank_that_wakes_at_any_write_changes_nothing() {
+    let place = tempfile::tempdir().unwrap();
+    let library = place.path().join("kill_at_sync.so");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/src/kill_at_sync.c");
+    let compiled =
+        Command::new("gcc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(source).arg("-ldl").status();
+    assert!(compiled.unwrap().success());
+    let start = |folder: &Path, attempt: u64, environment: &[(&str, PathBuf)]| {
+        let checkpoint = json!({"intervalSteps": 10, "keep": 2});
+        Rank::in_environment(environment, "uid-a", folder, folder, attempt, &checkpoint, &json!({"steps": 25}))
+    };
+    let environment = |plan: &Path| {
+        [("LD_PRELOAD", library.clone()), ("KILL_ROLE", PathBuf::from("rank")), ("KILL_PLAN", plan.to_owned())]
+    };
+    let plan_of = |name: &str, turn: &str| {
+        let plan = place.path().join(name);
+        std::fs::create_dir(&plan).unwrap();
+        std::fs::write(plan.join("0"), turn).unwrap();
+        plan
+    };
+    // An undisturbed one counts.
+    let plan = plan_of("counted", "1000000");
+    let folder = place.path().join("undisturbed");
+    let mut counted = start(&folder, 1, &environment(&plan));
+    counted.until(|event| event["finished"]["outcome"] == "succeeded");
+    counted.child.wait().unwrap();
+    let syncs: u64 = std::fs::read_to_string(plan.join("syncs")).unwrap().trim().parse().unwrap();
+    for nth in 0..12 {
+        // The last is the rename of the model: what has its name then is published.
+        let sync = (syncs - 2) * (nth + 1) / 12;
+        let plan = plan_of(&format!("plan-{nth}"), &format!("{sync} stop"));
+        let folder = place.path().join(format!("run-{nth}"));
+        let mut stale = start(&folder, 1, &environment(&plan));
+        stale.until_stopped();
+        let mut newer = start(&folder, 2, &[]);
+        newer.until(|event| event["finished"]["outcome"] == "succeeded");
+        newer.child.wait().unwrap();
+        // Prepared data is the same whoever prepares it, and each has a place of its own to do so. A claim that comes late is one that is
+        // over at once.
+        let outcome = || {
+            let mut files = contents(&folder);
+            let aside = ["prepared", "checkpoints/attempts"].map(|name| folder.join(name));
+            files.retain(|(path, _)| !aside.iter().any(|aside| path.starts_with(aside)));
+            files
+        };
+        let is_unfinished = |path: &Path| path.to_string_lossy().contains(".writing");
+        let mut before = outcome();
+        before.retain(|(path, _)| !is_unfinished(path));
+        stale.signal("CONT");
+        stale.is_superseded();
+        let at = std::fs::read_dir(&plan).unwrap().map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap());
+        println!("stopped at {}", at.collect::<String>().trim());
+        is_unchanged(&before, &outcome());
+    }
 }
 
 #[test]

@@ -5,10 +5,12 @@
 //! can so do no harm.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::claim::{Claim, create_exclusively};
+use crate::publish::{give_place, sync_recursively};
+use crate::write::{give_name, write_beside};
 use crate::{Error, Result, sha256_bytes};
 
 /// The folder of claims beside the checkpoints.
@@ -41,14 +43,28 @@ impl Fence {
         }
     }
 
-    /// Fails where a newer attempt has been claimed meanwhile. To be asked before a manifest is written, a checkpoint
-    /// deleted or an output published.
+    /// Fails where a newer attempt has been claimed meanwhile. To be asked before a checkpoint is deleted.
     pub fn check(&self) -> Result<()> {
         forget_listing(&self.folder);
         match newest_in(&self.folder)? {
             Some(newest) if newest > self.attempt => Err(Error::Superseded { attempt: self.attempt, newest }),
             _ => Ok(()),
         }
+    }
+
+    /// Replaces a file, unless a newer attempt has been claimed by the time that the new one is on the disk: whoever is stopped while it is
+    /// written and woken later replaces nothing.
+    pub fn replace(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        let written = write_beside(path, |file| file.write_all(bytes))?;
+        self.check()?;
+        give_name(written, path)
+    }
+
+    /// Gives a staged folder its place as [`publish_folder`](crate::publish_folder) does, unless a newer attempt has been claimed by the time that it is on the disk.
+    pub fn publish(&self, staging: &Path, target: &Path, replace: bool) -> Result<()> {
+        sync_recursively(staging)?;
+        self.check()?;
+        give_place(staging, target, replace)
     }
 
     /// The attempt's number, over all jobs that were here.

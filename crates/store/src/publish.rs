@@ -22,18 +22,18 @@ pub fn staging_folder(target: &Path) -> Result<PathBuf> {
 }
 
 /// The same for one of several attempts that may not know of each other yet: each writes into a folder of its own. What
-/// older attempts left there is removed.
+/// older attempts left there is removed; what a newer one writes is left alone.
 pub fn staging_folder_of_attempt(target: &Path, attempt: u64) -> Result<PathBuf> {
     let name = target.file_name().unwrap_or_default().to_string_lossy();
-    remove_abandoned(&folder_of(target), &format!("{name}.{WRITING}"))?;
+    remove_abandoned(&folder_of(target), &format!("{name}.{WRITING}"), attempt)?;
     let staging = beside(target, &format!("{WRITING}-{attempt}"));
     fs::create_dir_all(&staging).map_err(|source| Error::io("create", &staging, source))?;
     Ok(staging)
 }
 
-/// Removes what attempts that are over were still writing in `folder`: hidden folders whose name begins with a dot and
-/// `prefix`.
-pub fn remove_abandoned(folder: &Path, prefix: &str) -> Result<()> {
+/// Removes what attempts up to `attempt` were still writing in `folder`: hidden folders whose name begins with a dot and `prefix`. Whoever
+/// calls this may be over itself without knowing, so what newer attempts write is left alone.
+pub fn remove_abandoned(folder: &Path, prefix: &str, attempt: u64) -> Result<()> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -42,7 +42,12 @@ pub fn remove_abandoned(folder: &Path, prefix: &str) -> Result<()> {
     for entry in entries {
         let path = entry.map_err(|source| Error::io("read", folder, source))?.path();
         let name = path.file_name().and_then(|name| name.to_str()?.strip_prefix('.'));
-        if name.is_some_and(|name| name.starts_with(prefix) && name.contains(WRITING)) {
+        let Some((_, owner)) = name.filter(|name| name.starts_with(prefix)).and_then(|name| name.rsplit_once(WRITING))
+        else {
+            continue;
+        };
+        let owner = owner.strip_prefix('-').and_then(|number| number.parse::<u64>().ok());
+        if owner.is_none_or(|owner| owner <= attempt) {
             remove(&path)?;
         }
     }
@@ -53,6 +58,11 @@ pub fn remove_abandoned(folder: &Path, prefix: &str) -> Result<()> {
 /// new folder in one step where the file system can do that, and removed afterwards. An empty folder counts as nothing.
 pub fn publish_folder(staging: &Path, target: &Path, replace: bool) -> Result<()> {
     sync_recursively(staging)?;
+    give_place(staging, target, replace)
+}
+
+/// [`publish_folder`] of what is on the disk already.
+pub(crate) fn give_place(staging: &Path, target: &Path, replace: bool) -> Result<()> {
     let failed = |source: io::Error| Error::io("publish", target, source);
     match fs::rename(staging, target) {
         Ok(()) => return sync_folder(&folder_of(target)),
@@ -97,7 +107,7 @@ fn remove(path: &Path) -> Result<()> {
     removed.map_err(|source| Error::io("remove", path, source))
 }
 
-fn sync_recursively(folder: &Path) -> Result<()> {
+pub(crate) fn sync_recursively(folder: &Path) -> Result<()> {
     for item in fs::read_dir(folder).map_err(|source| Error::io("read", folder, source))? {
         let path = item.map_err(|source| Error::io("read", folder, source))?.path();
         if path.is_dir() {
@@ -145,7 +155,12 @@ mod tests {
         let other = staging_folder_of_attempt(&folder.path().join("step-5"), 1).unwrap();
         let second = staging_folder_of_attempt(&target, 2).unwrap();
         assert!(first != second && !first.exists() && other.exists());
-        remove_abandoned(folder.path(), "step-").unwrap();
+        // One that is over and does not know it yet.
+        let late = staging_folder_of_attempt(&target, 1).unwrap();
+        assert!(second.exists() && late.exists());
+        remove_abandoned(folder.path(), "step-", 1).unwrap();
+        assert!(second.exists() && !late.exists() && !other.exists());
+        remove_abandoned(folder.path(), "step-", 2).unwrap();
         assert!(names(folder.path()).is_empty());
     }
 

@@ -19,7 +19,11 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
 /// Writes what `write` writes to `path`, replacing what was there: a reader sees the old file or the new one. Where it
 /// fails the old one stays, and nothing is left beside it.
 pub fn write_atomically_with(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> Result<()> {
-    let temporary = write_beside(path, write)?;
+    give_name(write_beside(path, write)?, path)
+}
+
+/// Gives a file that was written beside `path` that name.
+pub(crate) fn give_name(temporary: NamedTempFile, path: &Path) -> Result<()> {
     temporary.persist(path).map_err(|error| Error::io("write", path, error.error))?;
     sync_folder(&folder_of(path))
 }

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use palimpsest_store::Fence;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
@@ -32,6 +33,7 @@ pub(crate) struct Attempt {
 /// The attempts at a job, this one last.
 #[derive(Debug)]
 pub(crate) struct Attempts {
+    fence: Fence,
     path: PathBuf,
     attempts: Vec<Attempt>,
 }
@@ -51,7 +53,14 @@ pub(crate) struct Goodput {
 
 impl Attempts {
     /// Begins an attempt that goes on from `step`, now that `steps` are all that were ever written down.
-    pub(crate) fn begin(path: &Path, attempt: u64, began: f64, step: u64, steps: &[StepRecord]) -> Result<Self> {
+    pub(crate) fn begin(
+        fence: &Fence,
+        path: &Path,
+        attempt: u64,
+        began: f64,
+        step: u64,
+        steps: &[StepRecord],
+    ) -> Result<Self> {
         let mut attempts: Vec<Attempt> = records::read(path)?;
         if let Some(before) = attempts.last_mut() {
             let lost = steps.iter().filter(|record| record.step > step);
@@ -69,7 +78,7 @@ impl Attempts {
             lost_seconds: 0.0,
             last_checkpoint_seconds: 0.0,
         });
-        let attempts = Self { path: path.to_owned(), attempts };
+        let attempts = Self { fence: fence.clone(), path: path.to_owned(), attempts };
         attempts.write()?;
         Ok(attempts)
     }
@@ -106,6 +115,6 @@ impl Attempts {
             records::write_line(&mut text, attempt)
                 .map_err(|source| palimpsest_store::Error::io("write", &self.path, source))?;
         }
-        Ok(palimpsest_store::write_atomically(&self.path, &text)?)
+        Ok(self.fence.replace(&self.path, &text)?)
     }
 }

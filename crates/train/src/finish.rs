@@ -5,7 +5,7 @@ use palimpsest_prepare::check_output;
 use crate::control::{Event, Phase};
 use crate::error::{Error, Result};
 use crate::job::write_json;
-use crate::publish::{self, OutputManifest, Staged};
+use crate::publish::{self, OutputManifest};
 use crate::summary::{ModelSummary, Summary};
 use crate::telemetry::{NewTokens, Telemetry, count_targets};
 use crate::trainer::{Trainer, seconds_since_1970};
@@ -14,6 +14,7 @@ impl Trainer<'_> {
     /// Writes the telemetry and the summary, then lets the model appear: whoever finds the model finds these too. Gives the
     /// digest of its manifest.
     pub(crate) fn publish(&mut self, report: &mut dyn FnMut(Event)) -> Result<String> {
+        self.fence.check()?;
         report(Event::Phase { phase: Phase::Exporting, fraction: None, message: "writing the model".to_owned() });
         let job = &self.context.job;
         let folder = &self.context.folder;
@@ -33,7 +34,7 @@ impl Trainer<'_> {
             steps: self.state.step,
             files: Default::default(),
         };
-        let Staged { folder: staged, digest, warnings } = publish::stage(
+        let staged = publish::stage(
             &output,
             self.fence.attempt(),
             &self.model,
@@ -41,9 +42,9 @@ impl Trainer<'_> {
             job.spec.output.dtype,
             manifest,
         )?;
-        for warning in warnings {
+        for warning in &staged.warnings {
             report(Event::Warning(warning.clone()));
-            self.state.warnings.push(warning);
+            self.state.warnings.push(warning.clone());
         }
         let totals = self.state.totals;
         let steps = self.metrics.records()?;
@@ -66,7 +67,7 @@ impl Trainer<'_> {
             threads: self.context.threads,
             model: ModelSummary {
                 path: output.clone(),
-                digest: digest.clone(),
+                digest: staged.digest.clone(),
                 parameters: self.model.parameters().iter().map(|parameter| parameter.tensor.numel() as u64).sum(),
             },
             tokenizer: serde_json::to_value(&self.prepared.measurements)
@@ -78,11 +79,11 @@ impl Trainer<'_> {
             fingerprint: &self.fingerprint,
             warnings: &self.state.warnings,
         };
-        self.fence.check()?;
-        write_json(&folder.summary(), &summary)?;
+        write_json(&self.fence, &folder.summary(), &summary)?;
         // Looked at once more: somebody else's model may have come meanwhile.
         check_output(&output, &self.digest, job.spec.output.on_existing)?;
-        publish::publish(&staged, &output, job.spec.output.on_existing, &self.fence)?;
+        let digest = staged.digest.clone();
+        publish::publish(staged, &output, job.spec.output.on_existing, &self.fence)?;
         Ok(digest)
     }
 
@@ -91,6 +92,7 @@ impl Trainer<'_> {
         let datasets = &self.prepared.plan.datasets;
         let names: Vec<&str> = datasets.iter().map(|dataset| dataset.name.as_str()).collect();
         let stages: Vec<&str> = self.stages.iter().map(|stage| stage.name.as_str()).collect();
-        write_json(&self.context.folder.telemetry(), &Telemetry::new(new_tokens, &stages, &names, &self.state.losses))
+        let telemetry = Telemetry::new(new_tokens, &stages, &names, &self.state.losses);
+        write_json(&self.fence, &self.context.folder.telemetry(), &telemetry)
     }
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicBool;
 
 use palimpsest_api::{FailureReason, TrainingJob, differing_fields, result_digest};
 use palimpsest_prepare::{ExistingOutput, OUTPUT_MANIFEST, PreparedJob, check_output, prepare_job};
-use palimpsest_store::{Fence, Lease, LeaseTimes, Mounts, RunFolder, sha256_file, write_atomically};
+use palimpsest_store::{Fence, Lease, LeaseTimes, Mounts, RunFolder, sha256_file};
 use tch::Device;
 
 use crate::checkpoint;
@@ -82,8 +82,15 @@ pub fn run(context: &RunContext, control: &Control, report: &mut dyn FnMut(Event
     // Claimed before the newest checkpoint is looked for: an older attempt can add none to it from here on.
     let owner = format!("{} of {digest}, process {}", job.metadata.name, std::process::id());
     let fence = Fence::claim(&checkpoints, &context.job_uid, context.attempt, &owner)?;
-    Trainer::new(context, control, &prepared, digest, fence, began, report)?.finish(report)
+    let trained = Trainer::new(context, control, &prepared, digest, fence.clone(), began, report)
+        .and_then(|trainer| trainer.finish(report));
+    if trained.is_err() {
+        // A newer attempt clears up what this one was writing: that it is over is the cause of whatever failed then.
+        fence.check()?;
+    }
+    trained
 }
+
 /// Refuses a folder where another job has left its work.
 fn check_folder(folder: &RunFolder, job: &TrainingJob, digest: &str) -> Result<()> {
     let path = folder.job();
@@ -101,8 +108,9 @@ fn check_folder(folder: &RunFolder, job: &TrainingJob, digest: &str) -> Result<(
     Err(Error::refused(FailureReason::CheckpointConflict, message))
 }
 
-pub(crate) fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
+/// Replaces a file of the run's folder, unless the attempt is over.
+pub(crate) fn write_json(fence: &Fence, path: &Path, value: &impl serde::Serialize) -> Result<()> {
     let bytes =
         serde_json::to_vec_pretty(value).map_err(|error| Error::User(format!("{}: {error}", path.display())))?;
-    Ok(write_atomically(path, &bytes)?)
+    Ok(fence.replace(path, &bytes)?)
 }

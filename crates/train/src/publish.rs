@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use palimpsest_api::{OnExisting, OutputDtype};
 use palimpsest_model::Decoder;
 use palimpsest_prepare::OUTPUT_MANIFEST;
-use palimpsest_store::{Fence, publish_folder, sha256_file, staging_folder_of_attempt, write_atomically};
+use palimpsest_store::{Fence, sha256_file, staging_folder_of_attempt, write_atomically};
 use palimpsest_vocab::Tokenizer;
 use serde::Serialize;
 use tch::Kind;
@@ -26,7 +26,7 @@ pub(crate) struct OutputManifest {
     pub(crate) files: BTreeMap<String, String>,
 }
 
-/// A model on its way to its place.
+/// A model on its way to its place. Dropped before it is there, it is removed.
 #[derive(Debug)]
 pub(crate) struct Staged {
     /// Where it waits.
@@ -35,6 +35,13 @@ pub(crate) struct Staged {
     pub(crate) digest: String,
     /// What a person should know of the tokenizer's files.
     pub(crate) warnings: Vec<String>,
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        // Nothing is left there once it has its place.
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
 }
 
 /// Writes the model beside its place.
@@ -47,18 +54,19 @@ pub(crate) fn stage(
     mut manifest: OutputManifest,
 ) -> Result<Staged> {
     let staging = staging_folder_of_attempt(folder, attempt)?;
-    let warnings = save(&staging, model, tokenizer, dtype)?;
-    manifest.files = checkpoint::digests(&staging)?;
-    let path = staging.join(OUTPUT_MANIFEST);
+    let mut staged = Staged { folder: staging, digest: String::new(), warnings: Vec::new() };
+    staged.warnings = save(&staged.folder, model, tokenizer, dtype)?;
+    manifest.files = checkpoint::digests(&staged.folder)?;
+    let path = staged.folder.join(OUTPUT_MANIFEST);
     let bytes = serde_json::to_vec_pretty(&manifest).map_err(|error| Error::User(error.to_string()))?;
     write_atomically(&path, &bytes)?;
-    Ok(Staged { digest: sha256_file(&path)?, folder: staging, warnings })
+    staged.digest = sha256_file(&path)?;
+    Ok(staged)
 }
 
 /// Gives a staged model its place, unless this attempt is over.
-pub(crate) fn publish(staged: &Path, folder: &Path, on_existing: OnExisting, fence: &Fence) -> Result<()> {
-    fence.check()?;
-    Ok(publish_folder(staged, folder, on_existing == OnExisting::Replace)?)
+pub(crate) fn publish(staged: Staged, folder: &Path, on_existing: OnExisting, fence: &Fence) -> Result<()> {
+    Ok(fence.publish(&staged.folder, folder, on_existing == OnExisting::Replace)?)
 }
 
 /// Writes a model and its tokenizer as a Hugging Face folder. Returns what a person should know of the tokenizer's files.
@@ -86,16 +94,19 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let checkpoints = folder.path().join("checkpoints");
         let (staged, output) = (folder.path().join("staged"), folder.path().join("model"));
-        std::fs::create_dir(&staged).unwrap();
-        std::fs::write(staged.join("model.safetensors"), "weights").unwrap();
+        let mk_staged = || {
+            std::fs::create_dir(&staged).unwrap();
+            std::fs::write(staged.join("model.safetensors"), "weights").unwrap();
+            Staged { folder: staged.clone(), digest: String::new(), warnings: Vec::new() }
+        };
         let first = Fence::claim(&checkpoints, "job", 1, "the first").unwrap();
         let second = Fence::claim(&checkpoints, "job", 2, "the second").unwrap();
         for on_existing in [OnExisting::Fail, OnExisting::Replace] {
-            let error = publish(&staged, &output, on_existing, &first).unwrap_err().to_string();
+            let error = publish(mk_staged(), &output, on_existing, &first).unwrap_err().to_string();
             assert!(error.contains("attempt 1 is over"), "{error}");
-            assert!(!output.exists() && staged.exists());
+            assert!(!output.exists() && !staged.exists());
         }
-        publish(&staged, &output, OnExisting::Fail, &second).unwrap();
+        publish(mk_staged(), &output, OnExisting::Fail, &second).unwrap();
         assert!(output.join("model.safetensors").exists());
     }
 }

@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
+use palimpsest_store::Fence;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -146,14 +147,14 @@ pub(crate) struct RecordFile<R> {
 
 impl<R: Stepped + Serialize + DeserializeOwned> RecordFile<R> {
     /// Opens the file, leaving out the records of steps after `step` and a last line that was not finished.
-    pub(crate) fn open_at(path: &Path, step: u64) -> Result<Self> {
+    pub(crate) fn open_at(fence: &Fence, path: &Path, step: u64) -> Result<Self> {
         let in_error = |source| palimpsest_store::Error::io("write", path, source);
         let kept: Vec<R> = read(path)?.into_iter().filter(|record: &R| record.step() <= step).collect();
         let mut text = Vec::new();
         for record in &kept {
             write_line(&mut text, record).map_err(in_error)?;
         }
-        palimpsest_store::write_atomically(path, &text)?;
+        fence.replace(path, &text)?;
         let file = OpenOptions::new().append(true).open(path).map_err(in_error)?;
         Ok(Self { path: path.to_owned(), file, record: PhantomData })
     }
@@ -231,12 +232,13 @@ mod tests {
     fn a_file_is_cut_back_to_the_step_of_the_checkpoint() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("metrics.jsonl");
-        let mut file = RecordFile::open_at(&path, 0).unwrap();
+        let fence = Fence::claim(folder.path(), "job", 1, "the first").unwrap();
+        let mut file = RecordFile::open_at(&fence, &path, 0).unwrap();
         for step in 1..=5 {
             file.append(&mk_record(step)).unwrap();
         }
         std::fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"step\": 6, \"sta").unwrap();
-        let mut file = RecordFile::open_at(&path, 3).unwrap();
+        let mut file = RecordFile::open_at(&fence, &path, 3).unwrap();
         file.append(&mk_record(4)).unwrap();
         let steps: Vec<u64> = file.records().unwrap().iter().map(|record: &StepRecord| record.step).collect();
         assert_eq!(steps, [1, 2, 3, 4]);

@@ -101,7 +101,8 @@ impl<'a> Trainer<'a> {
             None => setup::base(job, &context.mounts, prepared, context.device, kinds.masters)?,
         };
 
-        write_json(&context.folder.job(), job)?;
+        // A newer attempt may have gone on while the model was loaded. From here on the run's folder is written to.
+        write_json(&fence, &context.folder.job(), job)?;
         plan.save(&context.folder.plan())?;
         let resumed = found.as_ref().map(|found| found.state.step);
         let step = resumed.unwrap_or(0);
@@ -111,11 +112,11 @@ impl<'a> Trainer<'a> {
             plan,
             forward: ForwardOptions { compute: kinds.compute, ..ForwardOptions::default() },
             first_new_id,
-            records: RecordFile::open_at(&context.folder.evaluations(), step)?,
+            records: RecordFile::open_at(&fence, &context.folder.evaluations(), step)?,
         };
         let steps = records::read(&context.folder.metrics())?;
-        let attempts = Attempts::begin(&context.folder.attempts(), context.attempt, began, step, &steps)?;
-        let metrics = RecordFile::open_at(&context.folder.metrics(), step)?;
+        let attempts = Attempts::begin(&fence, &context.folder.attempts(), context.attempt, began, step, &steps)?;
+        let metrics = RecordFile::open_at(&fence, &context.folder.metrics(), step)?;
         let events =
             palimpsest_events::EventWriter::create(&context.folder.tensorboard(), step + 1, seconds_since_1970())?;
         let identity = Identity {

@@ -4,8 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use palimpsest_api::FailureReason;
-use palimpsest_store::{Error as StoreError, Fence, sha256_file};
+use palimpsest_store::{Error as StoreError, Fence, sha256_bytes, sha256_file};
 
+use super::snapshot::to_json;
 use super::{Checkpoint, MANIFEST, Manifest, STATE};
 use crate::error::{Error, Result};
 
@@ -46,7 +47,7 @@ pub(crate) fn newest(root: &Path, step: Option<u64>, mut warn: impl FnMut(String
 /// them are whole is another question.
 pub(crate) fn check_job(root: &Path, job: &str) -> Result<()> {
     for (_, folder) in committed(root)? {
-        let Ok(manifest) = from_json::<Manifest>(&folder.join(MANIFEST)) else { continue };
+        let Ok(manifest) = manifest_of(&folder) else { continue };
         if manifest.job != job {
             let message = format!("{} is of another job; choose another checkpoint.uri", folder.display());
             return Err(Error::refused(FailureReason::CheckpointConflict, message));
@@ -56,7 +57,7 @@ pub(crate) fn check_job(root: &Path, job: &str) -> Result<()> {
 }
 
 fn read(folder: &Path) -> Result<Checkpoint, String> {
-    let manifest: Manifest = from_json(&folder.join(MANIFEST))?;
+    let manifest = manifest_of(folder)?;
     for (name, digest) in &manifest.files {
         let actual = sha256_file(&folder.join(name)).map_err(|error| error.to_string())?;
         if actual != *digest {
@@ -65,6 +66,16 @@ fn read(folder: &Path) -> Result<Checkpoint, String> {
     }
     let state = from_json(&folder.join(STATE))?;
     Ok(Checkpoint { folder: folder.to_owned(), manifest, state })
+}
+
+fn manifest_of(folder: &Path) -> Result<Manifest, String> {
+    let manifest: Manifest = from_json(&folder.join(MANIFEST))?;
+    let undigested = Manifest { digest: None, ..manifest.clone() };
+    let actual = to_json(&undigested).map(|bytes| sha256_bytes(&bytes)).map_err(|error| error.to_string())?;
+    if manifest.digest.as_ref().is_some_and(|digest| *digest != actual) {
+        return Err(format!("{MANIFEST} is not as it was written"));
+    }
+    Ok(manifest)
 }
 
 fn from_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, String> {

@@ -68,7 +68,7 @@ pub(crate) struct Totals {
 
 /// What makes a folder a checkpoint.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Manifest {
     pub(crate) step: u64,
     pub(crate) attempt: u64,
@@ -79,6 +79,9 @@ pub(crate) struct Manifest {
     pub(crate) fingerprint: Fingerprint,
     /// `sha256:` digests of all other files.
     pub(crate) files: BTreeMap<String, String>,
+    /// The digest of what stands above, so that a manifest that has rotted is noticed, too. Those of the first versions have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) digest: Option<String>,
 }
 
 /// A checkpoint read back.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use palimpsest_model::Decoder;
-use palimpsest_store::{Location, list, publish_folder, sha256_file, staging_folder_of_attempt, write_atomically};
+use palimpsest_store::{Location, list, sha256_bytes, sha256_file, staging_folder_of_attempt, write_atomically};
 use tch::{Device, Tensor};
 
 use super::folders::{folder_of, prune};
@@ -46,9 +46,8 @@ impl Snapshot {
         let folder = folder_of(&identity.root, self.state.step);
         let staging = staging_folder_of_attempt(&folder, identity.fence.attempt())?;
         let written = self.write_files(&staging, identity).and_then(|()| {
-            identity.fence.check()?;
             // One of the same step is of an attempt before this one, or damaged.
-            Ok(publish_folder(&staging, &folder, true)?)
+            Ok(identity.fence.publish(&staging, &folder, true)?)
         });
         if written.is_err() {
             // What is left of it would only take room; its own failure is reported, not that of the clearing.
@@ -66,14 +65,16 @@ impl Snapshot {
         let moments: Vec<(&String, &Tensor)> = self.moments.iter().collect();
         palimpsest_model::write_tensors(&folder.join(OPTIMIZER), &moments)?;
         write_atomically(&folder.join(STATE), &to_json(&self.state)?)?;
-        let manifest = Manifest {
+        let mut manifest = Manifest {
             step: self.state.step,
             attempt: identity.fence.attempt(),
             job: identity.job.clone(),
             plan: identity.plan.clone(),
             fingerprint: identity.fingerprint.clone(),
             files: digests(folder)?,
+            digest: None,
         };
+        manifest.digest = Some(sha256_bytes(&to_json(&manifest)?));
         Ok(write_atomically(&folder.join(MANIFEST), &to_json(&manifest)?)?)
     }
 }
@@ -90,6 +91,6 @@ pub(crate) fn digests(folder: &Path) -> Result<BTreeMap<String, String>> {
     entries.into_iter().map(|entry| Ok((entry.name, sha256_file(entry.location.path())?))).collect()
 }
 
-fn to_json(value: &impl serde::Serialize) -> Result<Vec<u8>> {
+pub(super) fn to_json(value: &impl serde::Serialize) -> Result<Vec<u8>> {
     serde_json::to_vec_pretty(value).map_err(|error| Error::User(format!("cannot write JSON: {error}")))
 }

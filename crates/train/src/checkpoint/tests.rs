@@ -7,9 +7,9 @@ use palimpsest_store::Fence;
 use serde_json::json;
 use tch::{Device, Kind};
 
-use super::folders::{committed, prune};
+use super::folders::{check_job, committed, newest, prune};
 use super::snapshot::Snapshot;
-use super::{Identity, State, TokenizerFiles};
+use super::{Identity, MANIFEST, State, TokenizerFiles};
 use crate::fingerprint::Fingerprint;
 use crate::optimizer::Moments;
 
@@ -64,4 +64,30 @@ fn an_attempt_that_is_over_commits_no_checkpoint_and_deletes_none() {
     let error = prune(root, 3, 1, &identity.fence).unwrap_err().to_string();
     assert!(error.contains(over), "{error}");
     assert_eq!(names(root), before, "nothing came and nothing went");
+}
+
+#[test]
+fn a_bit_that_flips_in_a_manifest_is_noticed_or_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    mk_snapshot(1).commit(&mut mk_identity(root)).unwrap();
+    let path = committed(root).unwrap()[0].1.join(MANIFEST);
+    let whole = newest(root, None, |_| {}).unwrap().unwrap().manifest;
+    let bytes = std::fs::read(&path).unwrap();
+    let mut noticed = 0;
+    for place in 0..bytes.len() {
+        let mut flipped = bytes.clone();
+        flipped[place] ^= 1;
+        std::fs::write(&path, flipped).unwrap();
+        // Never as if it were another job's.
+        check_job(root, "job").unwrap();
+        match newest(root, None, |_| {}) {
+            Ok(found) => assert_eq!(found.unwrap().manifest, whole, "byte {place}"),
+            Err(error) => {
+                assert!(error.to_string().contains("is damaged"), "byte {place}: {error}");
+                noticed += 1;
+            }
+        }
+    }
+    assert!(noticed > bytes.len() / 2, "{noticed} of {} bytes", bytes.len());
 }

@@ -77,7 +77,7 @@ pub(crate) struct Writer {
 impl Writer {
     /// Starts the thread. `newest` is the step of the checkpoint that the job goes on from.
     pub(crate) fn new(mut identity: Identity, newest: Option<u64>) -> Result<Self> {
-        remove_abandoned(&identity.root, "step-")?;
+        remove_abandoned(&identity.root, "step-", identity.fence.attempt())?;
         let (snapshots, to_write) = channel::<Snapshot>();
         let (written, done) = channel();
         thread::spawn(move || {
