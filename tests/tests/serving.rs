@@ -252,7 +252,7 @@ fn what_cannot_be_served_is_told_in_one_sentence() {
     let model = model.to_str().unwrap();
     refused(&["--model", "/nowhere"], "/nowhere");
     refused(&["--model", model, "--cache-memory", "100000000"], "are left");
-    refused(&["--model", model, "--max-context", "100000"], "the model knows 512 positions");
+    refused(&["--model", model, "--max-context", "100000"], "512 positions of this model can be served");
     refused(&["--model", model, "--api-keys", "/nowhere/keys"], "/nowhere/keys");
     let cut = folder.path().join("model");
     std::fs::create_dir(&cut).unwrap();

@@ -59,7 +59,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let model = Decoder::open(&arguments.model, device, compute)?;
     let mut prompt: Vec<u32> = tokenizer.bos().into_iter().collect();
     prompt.extend(tokenizer.encode(&arguments.prompt)?);
-    let context = model.config.context() as usize;
+    let context = model.config.cached_context() as usize;
     let limits = Limits {
         blocks: prompt
             .len()

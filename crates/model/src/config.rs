@@ -135,10 +135,13 @@ impl Config {
         AttentionHeads { queries: self.num_attention_heads, keys: self.num_key_value_heads, width: self.head_dim }
     }
 
-    /// The longest context that the model can be asked about: dynamic scaling stretches the one that it was made for.
-    pub fn context(&self) -> i64 {
+    /// The longest context that steps over a cache can compute. Beyond it dynamic and long scaling turn all positions anew with the length of
+    /// the text, and what is in the cache is turned already.
+    pub fn cached_context(&self) -> i64 {
         match self.rope_scaling {
-            RopeScaling::Dynamic { factor } => (self.max_position_embeddings as f64 * factor.max(1.0)) as i64,
+            RopeScaling::LongRope { original_max_position_embeddings: original, .. } => {
+                original.min(self.max_position_embeddings)
+            }
             _ => self.max_position_embeddings,
         }
     }

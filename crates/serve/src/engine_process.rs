@@ -123,6 +123,8 @@ impl Keeper {
             };
             let (how, ready) = match self.watch(child).await {
                 End::Asked => return self.give_up("the engine has been stopped".to_owned()),
+                // One that was ready before may find less memory than it did, for a while.
+                End::Refused if was_ever_ready => ("with what its user has to mend".to_owned(), None),
                 End::Refused => {
                     self.state.send_replace(EngineState::Refused);
                     return;

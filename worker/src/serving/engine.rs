@@ -48,7 +48,7 @@ fn serve(arguments: &Arguments) -> anyhow::Result<()> {
     let served = palimpsest_serve::Served {
         device: settings.device.clone(),
         precision: if compute == Kind::Float { "float32" } else { "bfloat16" }.to_owned(),
-        grammars: Some(Arc::new(Grammars::new(tokens, &end_ids)?)),
+        grammars: Some(Arc::new(Grammars::new(tokens, &end_ids).map_err(|error| Error::User(error.to_string()))?)),
         end_ids,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -86,10 +86,11 @@ pub(crate) fn load(settings: &EngineSettings) -> Result<Ready> {
     let tokenizer = Tokenizer::open(&settings.model)?;
     let decoder = Decoder::open(&settings.model, device, compute)?;
     let block_bytes = CachedDecoder::block_bytes(&decoder, compute);
-    let trained = decoder.config.context() as usize;
+    let trained = decoder.config.cached_context() as usize;
     let context = settings.max_context.unwrap_or(trained);
     if context > trained {
-        let sentence = format!("--max-context {context}: the model knows {trained} positions; ask for no more");
+        let sentence =
+            format!("--max-context {context}: {trained} positions of this model can be served; ask for no more");
         return Err(Error::User(sentence));
     }
     let mut limits = Limits {

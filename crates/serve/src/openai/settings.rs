@@ -95,17 +95,14 @@ fn sampling(fields: &mut Fields) -> Result<Sampling, ApiError> {
     if top_p == Some(0.0) {
         return Err(ApiError::field("top_p", "top_p has to be above 0; temperature 0 takes the likeliest token"));
     }
-    let repetition_penalty = fields.number("repetition_penalty", 0.0..=100.0)?;
-    if repetition_penalty == Some(0.0) {
-        return Err(ApiError::field("repetition_penalty", "repetition_penalty has to be above 0"));
-    }
     Ok(Sampling {
         temperature: fields.number("temperature", 0.0..=100.0)?,
         // vLLM writes -1 for all, as we write 0.
         top_k: fields.integer("top_k", -1..=i64::from(u32::MAX))?.map(|top_k| top_k.max(0) as u32),
         top_p,
         min_p: fields.number("min_p", 0.0..=1.0)?,
-        repetition_penalty,
+        // So small a penalty that logits overflow would fail as if the model were damaged.
+        repetition_penalty: fields.number("repetition_penalty", 0.01..=100.0)?,
         frequency_penalty: fields.number("frequency_penalty", -2.0..=2.0)?,
         presence_penalty: fields.number("presence_penalty", -2.0..=2.0)?,
         logit_bias: logit_bias(fields)?,
