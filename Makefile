@@ -62,7 +62,9 @@ cuda-check: build
 	scripts/cuda-check.sh
 
 bench: build
+	scripts/test-data.sh
 	scripts/parity-venv.sh
+	scripts/smollm2.sh
 	tests/cluster/binaries.sh
 	cargo build --workspace --bin operator-load
 	$(PALIMPSEST_CACHE)/venv/bin/python bench/run.py
