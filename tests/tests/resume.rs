@@ -121,7 +121,7 @@ fn a_changed_job_is_refused_with_the_fields_that_differ() {
     );
     let ended = run(&["run", changed.to_str().unwrap(), "--output", output.to_str().unwrap()]);
     assert_eq!(ended.code, Some(2), "{ended:?}");
-    let fields = "spec.seed, spec.stages[0].optimizer.learningRate";
+    let fields = "spec.stages[0].optimizer.learningRate, spec.seed";
     assert!(ended.stderr.contains(fields), "{}", ended.stderr);
 }
 
