@@ -52,8 +52,6 @@ impl Snapshot {
         if written.is_err() {
             // What is left of it would only take room; its own failure is reported, not that of the clearing.
             let _ = std::fs::remove_dir_all(&staging);
-            // A newer attempt clears up what this one was writing: that it is over is the cause of what failed then.
-            identity.fence.check()?;
         }
         written?;
         prune(&identity.root, self.state.step, identity.keep, &identity.fence)
