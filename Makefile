@@ -4,7 +4,7 @@
 export PALIMPSEST_CACHE ?= $(HOME)/.cache/palimpsest
 BIN := target/debug
 
-.PHONY: help setup build demo demo-control test e2e cuda-check lint bench cluster cluster-down clean-runs
+.PHONY: help setup build demo demo-control test inputs simulate e2e cuda-check lint bench cluster cluster-down clean-runs
 
 help:
 	@echo "make setup         bring libtorch"
@@ -12,6 +12,7 @@ help:
 	@echo "make demo-control  the same without English and without replay: watch it forget"
 	@echo "make test          everything that needs no GPU"
 	@echo "make e2e           jobs on real nodes that come to harm (half an hour); with KUBECONFIG set, on that cluster"
+	@echo "make simulate      100,000 worlds of coordinator and agents with faults (a quarter of an hour)"
 	@echo "make cuda-check    link against libtorch_cuda"
 	@echo "make cluster       a Kubernetes on this machine, for tests (NODES=1); make cluster-down ends it"
 	@echo "make bench         speed and memory beside PyTorch and transformers, measured in turns; the operator beside a bare loop"
@@ -39,15 +40,21 @@ lint: setup
 	cargo clippy --workspace --all-targets --features palimpsest-tests/e2e -- -D warnings
 	scripts/deny.sh
 
-test: lint build
+# With `--jobs=2` what tests read is fetched while the workspace is compiled.
+test: inputs lint build
+	tests/cluster/up.sh --check || [ "$$CI" != true ]
+	cargo test --workspace
+	scripts/cuda-check.sh
+
+inputs:
 	scripts/test-data.sh
 	scripts/parity-venv.sh
 	scripts/smollm2.sh
 	tests/cluster/binaries.sh
 	tests/cluster/kueue.sh
-	tests/cluster/up.sh --check || [ "$$CI" != true ]
-	cargo test --workspace
-	scripts/cuda-check.sh
+
+simulate:
+	PALIMPSEST_SEEDS=100000 cargo test --workspace --lib simulation -- --nocapture
 
 # One after the other: they measure seconds.
 e2e: build
@@ -61,11 +68,7 @@ cuda-check: build
 	scripts/parity-venv.sh
 	scripts/cuda-check.sh
 
-bench: build
-	scripts/test-data.sh
-	scripts/parity-venv.sh
-	scripts/smollm2.sh
-	tests/cluster/binaries.sh
+bench: inputs build
 	cargo build --workspace --bin operator-load
 	$(PALIMPSEST_CACHE)/venv/bin/python bench/run.py
 

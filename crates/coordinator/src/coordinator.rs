@@ -364,7 +364,10 @@ impl Coordinator {
         if is_complete && self.agents.values().all(|agent| agent.doing == newest && !is_aborting(agent)) {
             self.config.under_way = None;
             self.state = State::Running;
-        } else if is_complete && self.agents.values().any(|agent| agent.is_leaving) {
+        } else if is_complete
+            && self.agents.values().any(|agent| agent.is_leaving)
+            && self.guards.stands(Guard::WaitsForOneLeaving)
+        {
             // It would be taken away from what is begun now.
         } else if is_complete && (running == 0 || !self.guards.stands(Guard::OldRanksGone)) {
             self.start(now, commands);

@@ -26,6 +26,12 @@ pub(crate) enum Guard {
     SuccessStays,
     /// The coordinator brings down what attaches, or is heard of, after the end.
     NothingAfterTheEnd,
+    /// The coordinator starts nothing that an agent whose machine is being taken away would be part of.
+    WaitsForOneLeaving,
+    /// The coordinator takes an agent whose stream has ended for no agent whose ranks hang.
+    CutOffIsNoHang,
+    /// The coordinator takes no rank for one that hangs after it stood still itself.
+    Absence,
     /// The coordinator has a rank brought down of which nothing is heard.
     Silence,
     /// The coordinator has a rank brought down that lives but takes no steps.
@@ -71,7 +77,7 @@ pub(crate) enum Guard {
 #[cfg(test)]
 impl Guard {
     /// All of them.
-    pub(crate) const ALL: [Self; 27] = [
+    pub(crate) const ALL: [Self; 30] = [
         Self::WholeWorld,
         Self::OldRanksGone,
         Self::PartOfAWorld,
@@ -83,6 +89,9 @@ impl Guard {
         Self::CrashOfOne,
         Self::SuccessStays,
         Self::NothingAfterTheEnd,
+        Self::WaitsForOneLeaving,
+        Self::CutOffIsNoHang,
+        Self::Absence,
         Self::Silence,
         Self::Standstill,
         Self::LateCommand,

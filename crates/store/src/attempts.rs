@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::claim::{Claim, create_exclusively};
-use crate::publish::{give_place, sync_recursively};
+use crate::publish::{give_place, place_of_attempt, remove, sync_recursively};
 use crate::write::{give_name, write_beside};
 use crate::{Error, Result, sha256_bytes};
 
@@ -43,7 +43,7 @@ impl Fence {
         }
     }
 
-    /// Fails where a newer attempt has been claimed meanwhile. To be asked before a checkpoint is deleted.
+    /// Fails where a newer attempt has been claimed meanwhile.
     pub fn check(&self) -> Result<()> {
         forget_listing(&self.folder);
         match newest_in(&self.folder)? {
@@ -65,6 +65,16 @@ impl Fence {
         sync_recursively(staging)?;
         self.check()?;
         give_place(staging, target, replace)
+    }
+
+    /// Removes a folder, unless a newer attempt has been claimed. It loses its name first, at once and whole: whoever is stopped while its
+    /// files go and woken later removes only what is this attempt's own, and what is left of it is [abandoned](crate::remove_abandoned).
+    pub fn remove(&self, folder: &Path) -> Result<()> {
+        self.check()?;
+        let hidden = place_of_attempt(folder, self.attempt);
+        remove(&hidden)?;
+        fs::rename(folder, &hidden).map_err(|source| Error::io("remove", folder, source))?;
+        remove(&hidden)
     }
 
     /// The attempt's number, over all jobs that were here.
@@ -135,6 +145,21 @@ mod tests {
         assert!(Fence::claim(folder.path(), "a", 2, "job").is_err(), "older than one that is claimed");
         third.check().unwrap();
         assert_eq!(newest_attempt(folder.path()).unwrap(), Some(3));
+    }
+
+    #[test]
+    fn a_folder_is_removed_unless_the_attempt_is_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let doomed = folder.path().join("step-1");
+        let first = Fence::claim(folder.path(), "a", 1, "job").unwrap();
+        fs::create_dir_all(doomed.join("sub")).unwrap();
+        first.remove(&doomed).unwrap();
+        assert!(!doomed.exists());
+        fs::create_dir(&doomed).unwrap();
+        Fence::claim(folder.path(), "a", 2, "job").unwrap();
+        assert!(matches!(first.remove(&doomed), Err(Error::Superseded { .. })));
+        assert!(doomed.exists());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "nothing hidden is left");
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub fn staging_folder(target: &Path) -> Result<PathBuf> {
 pub fn staging_folder_of_attempt(target: &Path, attempt: u64) -> Result<PathBuf> {
     let name = target.file_name().unwrap_or_default().to_string_lossy();
     remove_abandoned(&folder_of(target), &format!("{name}.{WRITING}"), attempt)?;
-    let staging = beside(target, &format!("{WRITING}-{attempt}"));
+    let staging = place_of_attempt(target, attempt);
     fs::create_dir_all(&staging).map_err(|source| Error::io("create", &staging, source))?;
     Ok(staging)
 }
@@ -91,20 +91,28 @@ pub(crate) fn give_place(staging: &Path, target: &Path, replace: bool) -> Result
     remove(&old)
 }
 
+/// The hidden place beside `target` that belongs to one attempt alone.
+pub(crate) fn place_of_attempt(target: &Path, attempt: u64) -> PathBuf {
+    beside(target, &format!("{WRITING}-{attempt}"))
+}
+
 /// `.NAME.SUFFIX` in the same folder, and so on the same file system.
 fn beside(target: &Path, suffix: &str) -> PathBuf {
     let name = target.file_name().unwrap_or_default().to_string_lossy();
     folder_of(target).join(format!(".{name}.{suffix}"))
 }
 
-fn remove(path: &Path) -> Result<()> {
+/// Removes a folder or a file, whether it is there or not: another attempt may be clearing up the same.
+pub(crate) fn remove(path: &Path) -> Result<()> {
     let removed = match fs::symlink_metadata(path) {
         Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
         Ok(_) => fs::remove_file(path),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
     };
-    removed.map_err(|source| Error::io("remove", path, source))
+    match removed {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", path, source)),
+        _ => Ok(()),
+    }
 }
 
 pub(crate) fn sync_recursively(folder: &Path) -> Result<()> {

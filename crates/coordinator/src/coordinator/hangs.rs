@@ -17,7 +17,7 @@ impl Coordinator {
             return;
         }
         let Some((due, hang, id)) = self.next_hang().filter(|(due, ..)| now >= *due) else { return };
-        if now > due + ABSENCE {
+        if now > due + ABSENCE && self.guards.stands(Guard::Absence) {
             for agent in self.agents.values_mut() {
                 agent.pulse.forgive(now);
             }
@@ -36,7 +36,8 @@ impl Coordinator {
 
     /// Which agent's ranks will count as hanging first, and when.
     pub(super) fn next_hang(&self) -> Option<(Duration, Hang, AgentId)> {
-        let is_judged = |agent: &Agent| matches!(agent.doing, Doing::Running { .. }) && !agent.is_cut_off;
+        let is_excused = |agent: &Agent| agent.is_cut_off && self.guards.stands(Guard::CutOffIsNoHang);
+        let is_judged = |agent: &Agent| matches!(agent.doing, Doing::Running { .. }) && !is_excused(agent);
         let running = self.agents.iter().filter(|(_, agent)| is_judged(agent));
         let due = running.map(|(id, agent)| {
             let (due, hang) = agent.pulse.due(&self.config.patience);

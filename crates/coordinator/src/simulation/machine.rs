@@ -1,6 +1,7 @@
 //! A machine of the simulation: an agent as it is, not as the coordinator knows it, and the processes of its ranks.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use crate::guards::Guards;
 use crate::{AgentId, AgentState, Place, Report};
@@ -13,6 +14,10 @@ pub(super) struct Machine {
     pub(super) link: Option<u64>,
     /// Nobody hears of it ever again, but its ranks go on.
     pub(super) is_cut_off: bool,
+    /// What the coordinator was told of its going away, since it began.
+    pub(super) told: Told,
+    /// It dials no earlier.
+    pub(super) dials_at: Duration,
     /// One at most, if all goes well.
     pub(super) ranks: Vec<Rank>,
     /// The attempts that it has started ranks for.
@@ -36,6 +41,15 @@ pub(super) struct Rank {
     pub(super) waited: u32,
 }
 
+/// What the coordinator was told of a machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Told {
+    /// That it will be taken away.
+    pub(super) is_leaving: bool,
+    /// That its stream has ended.
+    pub(super) is_cut_off: bool,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Health {
     Well,
@@ -48,6 +62,15 @@ pub(super) enum Health {
 impl Machine {
     pub(super) fn new(id: AgentId, guards: Guards) -> Self {
         let agent = AgentState::guarded(guards);
-        Self { id, agent, link: None, is_cut_off: false, ranks: Vec::new(), started: BTreeSet::new() }
+        Self {
+            id,
+            agent,
+            link: None,
+            is_cut_off: false,
+            told: Told::default(),
+            dials_at: Duration::ZERO,
+            ranks: Vec::new(),
+            started: BTreeSet::new(),
+        }
     }
 }

@@ -1,8 +1,9 @@
 //! What agents and ranks of the simulation do: obey, claim, step together, commit, publish, and suffer.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use super::machine::{Health, Rank};
+use super::machine::{Health, Rank, Told};
 use super::store::Superseded;
 use super::world::World;
 use crate::{AgentId, Cause, Command, Deed, Observation, Order, Outcome, Report};
@@ -243,33 +244,37 @@ impl World {
             }
             // The agent and its ranks are killed; another takes its place, and may not be told from it.
             3 => {
-                self.machines.remove(index);
+                let Told { is_leaving, .. } = self.machines.remove(index).told;
                 self.replace(id, false);
+                if let Some(replacement) = self.machines.last_mut() {
+                    replacement.told.is_leaving = is_leaving;
+                }
             }
             // Cut off: it counts as gone, but its ranks go on.
-            4 => {
-                self.machines[index].is_cut_off = true;
-                if self.is_announced {
-                    self.observe(Observation::Leaving { agent: id.clone() });
-                }
-                self.observe(Observation::Lost { agent: id.clone() });
-                self.replace(id, true);
+            4 if self.is_announced => {
+                self.machines[index].told.is_leaving = true;
+                self.observe(Observation::Leaving { agent: id });
             }
+            4 => self.cut_off(index),
             // All at once, so that they can go on together.
             5 => {
                 let cut: Vec<usize> = (0..self.machines.len()).filter(|at| !self.machines[*at].is_cut_off).collect();
                 for index in cut {
-                    self.machines[index].is_cut_off = true;
-                    let id = self.machines[index].id.clone();
-                    self.observe(Observation::Lost { agent: id.clone() });
-                    self.replace(id, true);
+                    self.cut_off(index);
                 }
+            }
+            6 if self.is_announced && self.random.below(2) == 0 => {
+                // The coordinator stands still, and sees how late it is before it listens.
+                self.now += Duration::from_secs(1000);
+                self.observe(Observation::TimePassed);
             }
             6 => self.restart_coordinator(),
             // The stream breaks; what is under way on it is lost, or comes late.
             _ => {
                 self.machines[index].link = None;
                 if self.is_announced {
+                    self.machines[index].told.is_cut_off = true;
+                    self.machines[index].dials_at = self.now + Duration::from_secs(self.random.below(300));
                     self.observe(Observation::CutOff { agent: id.clone() });
                 }
                 self.lose_commands(|command| command.agent == id);
@@ -277,6 +282,14 @@ impl World {
                 self.reports.retain(|(_, agent, ..)| *agent != id || random.below(2) == 0);
             }
         }
+    }
+
+    /// A machine counts as gone, though its ranks go on.
+    pub(super) fn cut_off(&mut self, index: usize) {
+        self.machines[index].is_cut_off = true;
+        let id = self.machines[index].id.clone();
+        self.observe(Observation::Lost { agent: id.clone() });
+        self.replace(id, true);
     }
 
     /// Another machine comes for one that is gone: by another name at times, where the coordinator has been told.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use palimpsest_random::Stream;
 
-use super::machine::Machine;
+use super::machine::{Health, Machine, Told};
 use super::store::Store;
 use super::training::Training;
 use crate::guards::{Guard, Guards};
@@ -26,7 +26,8 @@ pub(super) struct World {
     pub(super) links: u64,
     pub(super) processes: u64,
     pub(super) faults: u64,
-    /// Whether the coordinator is told that a machine will be taken away before it is, and that a stream has ended.
+    /// Whether the coordinator is told that a machine will be taken away before it is, and that a stream has ended. Streams may
+    /// stay so for long then, and the coordinator may stand still.
     pub(super) is_announced: bool,
     agents: usize,
     /// The newest attempt that this coordinator can know of.
@@ -97,6 +98,11 @@ impl World {
     pub(super) fn turn(&mut self) {
         self.now += Duration::from_millis(self.random.below(200));
         self.machines.retain(|machine| !machine.is_cut_off || !machine.ranks.is_empty());
+        if let Some(leaving) = self.machines.iter().position(|machine| machine.told.is_leaving && !machine.is_cut_off)
+            && self.random.below(100) == 0
+        {
+            self.cut_off(leaving);
+        }
         let index = self.random.below(self.machines.len() as u64) as usize;
         match self.random.below(12) {
             0..=1 => self.deliver_command(),
@@ -115,6 +121,7 @@ impl World {
         let knew_of_success = self.coordinator.knows_of_success();
         let crashed_before = self.coordinator.crash_of().map(|(attempt, _)| attempt);
         let commands = self.coordinator.observe(self.now, observation);
+        self.judge_crash(crashed_before);
         self.count_crashes(crashed_before);
         let attempt = self.coordinator.attempt();
         if attempt < before.1 {
@@ -132,6 +139,19 @@ impl World {
             && attempt == before.1;
         if is_taken_over && self.aborted.iter().any(|(_, aborted)| *aborted == attempt) {
             self.store.harm(format!("attempt {attempt} was aborted, and taken over"));
+        }
+    }
+
+    /// Ranks that are well count as hanging neither because nobody listened, nor because they cannot be heard.
+    fn judge_crash(&mut self, crashed_before: Option<u64>) {
+        let Some((_, why)) = self.coordinator.crash_of().filter(|(attempt, _)| crashed_before != Some(*attempt)) else {
+            return;
+        };
+        let is_meant =
+            |machine: &&Machine| why == format!("the ranks of {} hang: nothing is heard of them", machine.id);
+        let Some(machine) = self.machines.iter().filter(|machine| !machine.is_cut_off).find(is_meant) else { return };
+        if machine.told.is_cut_off || machine.ranks.last().is_some_and(|rank| rank.health == Health::Well) {
+            self.store.harm(why.to_owned());
         }
     }
 
@@ -165,6 +185,11 @@ impl World {
                 if attempt <= self.known {
                     self.store.harm(format!("attempt {attempt} is begun although {} is known", self.known));
                 }
+                if let Some(leaving) =
+                    self.machines.iter().find(|machine| machine.told.is_leaving && !machine.is_cut_off)
+                {
+                    self.store.harm(format!("attempt {attempt} is begun while {} is being taken away", leaving.id));
+                }
                 if was_over {
                     self.store.harm(format!("attempt {attempt} follows the end"));
                 }
@@ -190,11 +215,12 @@ impl World {
     }
 
     pub(super) fn dial(&mut self, index: usize) {
-        if self.machines[index].is_cut_off {
+        if self.machines[index].is_cut_off || self.machines[index].dials_at > self.now {
             return;
         }
         self.links += 1;
         self.machines[index].link = Some(self.links);
+        self.machines[index].told.is_cut_off = false;
         let id = self.machines[index].id.clone();
         self.aborted.retain(|(aborted, _)| *aborted != id);
         let greeting = self.machines[index].agent.greeting();
@@ -252,6 +278,7 @@ impl World {
         self.reports.clear();
         for index in 0..self.machines.len() {
             self.machines[index].link = None;
+            self.machines[index].told = Told::default();
         }
         self.lose_commands(|_| true);
     }

@@ -107,15 +107,7 @@ pub(super) fn committed(root: &Path) -> Result<Vec<(u64, PathBuf)>> {
 pub(super) fn prune(root: &Path, step: u64, keep: u32, fence: &Fence) -> Result<()> {
     let present = committed(root)?.into_iter().rev().filter(|(found, _)| *found <= step);
     for (_, old) in present.skip(keep.max(1) as usize) {
-        fence.check()?;
-        remove(&old)?;
+        fence.remove(&old)?;
     }
     Ok(())
-}
-
-/// Deletes a checkpoint so that it stops being one first: its manifest goes before its files.
-fn remove(folder: &Path) -> Result<()> {
-    let in_error = |source| StoreError::io("remove", folder, source);
-    fs::remove_file(folder.join(MANIFEST)).map_err(in_error)?;
-    Ok(fs::remove_dir_all(folder).map_err(in_error)?)
 }
