@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::processes::{children, signal};
+
 /// Far longer than anything here takes.
 const LONG: Duration = Duration::from_secs(120);
 
@@ -96,9 +98,7 @@ impl Agent {
 
     /// Its rank's process.
     pub fn rank(&self) -> Option<u32> {
-        let pid = self.child.id();
-        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-        children.split_whitespace().next()?.parse().ok()
+        children(self.child.id()).first().copied()
     }
 
     /// Waits for its end; says how long that took.
@@ -121,9 +121,4 @@ impl Drop for Agent {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn signal(process: u32, name: &str) {
-    let sent = Command::new("kill").args([format!("-{name}"), process.to_string()]).status();
-    assert!(sent.is_ok_and(|status| status.success()), "kill -{name} {process}");
 }

@@ -9,6 +9,7 @@ mod fixtures;
 mod install;
 mod kubectl;
 mod operator;
+mod processes;
 mod proxy;
 mod world;
 
@@ -28,6 +29,7 @@ pub use fixtures::Fixture;
 pub use install::install;
 pub use kubectl::Kubectl;
 pub use operator::{Door, Operator, Seen, job_of, plan_of};
+pub use processes::{children, is_alive, signal};
 pub use proxy::{Call, Fate, Proxy, RETRY_AFTER};
 pub use world::{Folder, Kueue, Mishap, OperatorProcess, Script, Stillborn, World, condition};
 

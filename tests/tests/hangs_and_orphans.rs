@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use palimpsest_tests::{ONE_THREAD, SMALL_JOB, palimpsest, read_json_lines, steps, succeed, write_job};
+use palimpsest_tests::{
+    ONE_THREAD, SMALL_JOB, children, is_alive, palimpsest, read_json_lines, signal, steps, succeed, write_job,
+};
 
 struct Bench {
     folder: tempfile::TempDir,
@@ -58,21 +60,6 @@ impl Bench {
         };
         assert_eq!(losses(&self.output), losses(&undisturbed));
     }
-}
-
-fn children(process: u32) -> Vec<u32> {
-    let path = format!("/proc/{process}/task/{process}/children");
-    fs::read_to_string(path).unwrap_or_default().split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
-}
-
-/// Whether a process is there and no zombie: nobody may wait for one whose parent was killed.
-fn is_alive(process: u32) -> bool {
-    let status = fs::read_to_string(format!("/proc/{process}/stat"));
-    status.is_ok_and(|status| !status.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z')))
-}
-
-fn signal(process: u32, name: &str) {
-    assert!(Command::new("kill").args([format!("-{name}"), process.to_string()]).status().unwrap().success());
 }
 
 fn end_of(child: Child) -> String {
@@ -143,5 +130,29 @@ fn training_goes_on_without_its_command_line_and_the_next_one_takes_over() {
     assert!(told.contains("still lives; going on with it"), "{told}");
     assert!(!told.contains("warning"), "nothing was started again: {told}");
     assert!(!is_alive(agent) && !is_alive(rank));
+    bench.check();
+}
+
+#[test]
+fn a_rank_that_crashes_without_its_command_line_is_started_again_by_the_next() {
+    let bench = Bench::new();
+    let mut child = bench.start();
+    bench.wait_for_step(6);
+    let agent = bench.agent();
+    let rank = children(agent)[0];
+    child.kill().unwrap();
+    child.wait().unwrap();
+    signal(rank, "KILL");
+    while is_alive(rank) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let steps = bench.steps();
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(is_alive(agent), "it waits for somebody who says how to go on");
+    assert_eq!(bench.steps(), steps, "nobody has said so");
+    let told = end_of(bench.start());
+    assert!(told.contains("still lives; going on with it"), "{told}");
+    assert!(told.contains("warning"), "the crash is told: {told}");
+    assert!(!is_alive(agent));
     bench.check();
 }

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
-use palimpsest_tests::{Ended, ONE_THREAD, SMALL_JOB, palimpsest, read_json_lines, succeed, write_job};
+use palimpsest_tests::{
+    Ended, ONE_THREAD, SMALL_JOB, children, is_alive, palimpsest, read_json_lines, signal, succeed, write_job,
+};
 
 /// A job, and what it leaves when nothing disturbs it.
 struct Undisturbed {
@@ -152,6 +154,7 @@ fn a_job_killed_at_any_write_goes_on_to_the_same_bits() {
             "a checkpoint's folder, before its rename",
             count(&|place| of_checkpoint(place) && place.matches('/').count() == 2),
         ),
+        ("a checkpoint's place, after its rename", count(&|place| place == "/checkpoints")),
         ("the export", count(&|place| place.starts_with("/.model."))),
         ("the run's folder, after a rename", count(&str::is_empty)),
     ] {
@@ -174,12 +177,6 @@ fn a_rank_that_lives_but_stands_still_is_started_again() {
     assert_eq!(losses(&output), *expected_losses);
 }
 
-/// The processes that a process has started.
-fn children(process: u32) -> Vec<u32> {
-    let path = format!("/proc/{process}/task/{process}/children");
-    fs::read_to_string(path).unwrap_or_default().split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
-}
-
 fn wait_for_step(child: &mut Child, output: &Path, step: usize) {
     while fs::read_to_string(output.join("metrics.jsonl")).map_or(0, |text| text.lines().count()) < step {
         assert!(child.try_wait().unwrap().is_none(), "the run ended before step {step}");
@@ -193,22 +190,31 @@ fn kill_all(child: &mut Child) {
     let ranks: Vec<u32> = agents.iter().flat_map(|agent| children(*agent)).collect();
     child.kill().unwrap();
     child.wait().unwrap();
-    for agent in agents {
-        assert!(Command::new("kill").args(["-KILL", &agent.to_string()]).status().unwrap().success());
-    }
-    while ranks.iter().any(|rank| Path::new(&format!("/proc/{rank}")).exists()) {
+    agents.into_iter().for_each(|agent| signal(agent, "KILL"));
+    while ranks.iter().copied().any(is_alive) {
         std::thread::sleep(std::time::Duration::from_millis(2));
     }
 }
 
-/// Starts a job and kills all of it at its `nth` measurement; false where that was over by then.
-fn is_killed_at_measurement(nth: usize, job: &Path, output: &Path) -> bool {
+/// Starts a job and kills its rank, its agent or all of it at its `nth` measurement. `None` where that was over by then.
+fn killed_at_measurement(nth: usize, kill: &str, job: &Path, output: &Path) -> Option<Child> {
     let mut child = command(job, output, None).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    let lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let begun = lines.map(Result::unwrap).filter(|line| line.contains("measuring bits per byte")).nth(nth);
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let begun = lines.by_ref().filter(|line| line.contains("measuring bits per byte")).nth(nth);
     assert!(begun.is_some(), "there is no measurement {nth}");
-    kill_all(&mut child);
-    measurements(output).len() == nth
+    let agent = children(child.id())[0];
+    match kill {
+        "rank" => signal(children(agent)[0], "KILL"),
+        "agent" => signal(agent, "KILL"),
+        _ => kill_all(&mut child),
+    }
+    let is_under_way = measurements(output).len() == nth;
+    // It is not to be held up by a pipe that is full.
+    std::thread::spawn(move || lines.for_each(drop));
+    if !is_under_way {
+        child.wait().unwrap();
+    }
+    is_under_way.then_some(child)
 }
 
 #[test]
@@ -217,19 +223,22 @@ fn a_job_killed_while_it_measures_measures_again() {
         undisturbed();
     // Before the first step, and after each stage.
     assert_eq!(expected_measurements.len(), 3);
-    for nth in 0..3 {
+    for (nth, kill) in [(0, "rank"), (0, "all"), (1, "all"), (1, "agent"), (2, "agent"), (2, "rank")] {
         let mut tries = 0;
-        let folder = loop {
+        let (folder, mut child) = loop {
             let folder = tempfile::tempdir().unwrap();
-            if is_killed_at_measurement(nth, job, &folder.path().join("out")) {
-                break folder;
+            if let Some(child) = killed_at_measurement(nth, kill, job, &folder.path().join("out")) {
+                break (folder, child);
             }
             tries += 1;
             assert!(tries < 20, "measurement {nth} is always over already");
         };
         let output = folder.path().join("out");
-        let ended = run(job, &output, None);
-        assert_eq!(ended.code, Some(0), "{ended:?}");
+        if kill == "all" {
+            succeed(&["run", job.to_str().unwrap(), "--output", output.to_str().unwrap()]);
+        } else {
+            assert!(child.wait().unwrap().success(), "measurement {nth}, {kill}");
+        }
         assert!(weights(&output) == *expected);
         assert_eq!(losses(&output), *expected_losses);
         assert_eq!(measurements(&output), *expected_measurements);
@@ -246,7 +255,7 @@ fn an_agent_that_is_killed_is_replaced() {
         wait_for_step(&mut child, &output, step);
         let agents = children(child.id());
         assert_eq!(agents.len(), 1);
-        assert!(Command::new("kill").args(["-KILL", &agents[0].to_string()]).status().unwrap().success());
+        signal(agents[0], "KILL");
         while children(child.id()) == agents {
             std::thread::sleep(std::time::Duration::from_millis(2));
         }

@@ -9,7 +9,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use palimpsest_tests::{
-    ONE_THREAD, SMALL_JOB, free_address, palimpsest, read_json, read_json_lines, repository, write_job,
+    ONE_THREAD, SMALL_JOB, children, free_address, palimpsest, read_json, read_json_lines, repository, signal,
+    write_job,
 };
 
 /// Far longer than anything here takes.
@@ -21,20 +22,11 @@ struct Run(Child);
 impl Drop for Run {
     fn drop(&mut self) {
         for process in descendants(self.0.id()).into_iter().chain([self.0.id()]) {
-            kill(process);
+            // It may be gone already.
+            let _ = Command::new("kill").args(["-KILL", &process.to_string()]).stderr(Stdio::null()).status();
         }
         self.0.wait().unwrap();
     }
-}
-
-fn kill(process: u32) {
-    let _ = Command::new("kill").args(["-KILL", &process.to_string()]).stderr(Stdio::null()).status();
-}
-
-fn children(process: u32) -> Vec<u32> {
-    let path = format!("/proc/{process}/task/{process}/children");
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
 fn descendants(process: u32) -> Vec<u32> {
@@ -101,14 +93,18 @@ fn start(job: &Path, output: &Path, options: &[&str]) -> Child {
 #[test]
 fn a_worker_serves_what_is_listed_and_counts_on_over_a_restart() {
     let folder = tempfile::tempdir().unwrap();
-    let job = write_job(folder.path(), &SMALL_JOB.replace("tokens: 20000", "tokens: 400000"));
+    // Losses go up and down enough for some to count as spikes.
+    let spikes = "budget: {tokens: 400000}\n      spikes: {lossSigma: \"1\", window: 20, action: Ignore}";
+    let job = write_job(folder.path(), &SMALL_JOB.replace("budget: {tokens: 20000}", spikes));
     let output = folder.path().join("out");
     let port = free_address().port();
     let run = Run(start(&job, &output, &["--metrics-port", &port.to_string()]));
     let of = |samples: &BTreeMap<String, f64>, figure: &str| samples[&format!("palimpsest_training_{figure}")];
 
-    let (page, samples) =
-        scrape_until(port, |samples| samples.get("palimpsest_training_mfu_ratio").is_some_and(|mfu| mfu.is_finite()));
+    let (page, samples) = scrape_until(port, |samples| {
+        samples.get("palimpsest_training_mfu_ratio").is_some_and(|mfu| mfu.is_finite())
+            && of(samples, "spikes_total") > 0.0
+    });
     assert!(page.starts_with("HTTP/1.1 200") && page.contains("content-type: text/plain; version=0.0.4"), "{page}");
     assert!(get(port, "/other").unwrap().starts_with("HTTP/1.1 404"));
     assert_eq!(served(&page), listed());
@@ -155,7 +151,7 @@ fn a_worker_serves_what_is_listed_and_counts_on_over_a_restart() {
 
     // The rank dies; its agent and what that has counted do not.
     let agent = children(run.0.id())[0];
-    kill(children(agent)[0]);
+    signal(children(agent)[0], "KILL");
     let (_, samples) = scrape_until(port, |samples| {
         of(samples, "restarts_total") == 1.0 && of(samples, "step_seconds_count") > steps + 20.0
     });
@@ -174,10 +170,10 @@ fn goodput_counts_what_a_crash_cost() {
         std::thread::sleep(Duration::from_millis(2));
     }
     let rank = children(children(run.0.id())[0])[0];
-    assert!(Command::new("kill").args(["-STOP", &rank.to_string()]).status().unwrap().success());
+    signal(rank, "STOP");
     std::thread::sleep(Duration::from_millis(50));
     let before = read_json_lines(&metrics);
-    kill(rank);
+    signal(rank, "KILL");
     assert!(run.0.wait().unwrap().success());
 
     let attempts = read_json_lines(&output.join("attempts.jsonl"));

@@ -4,12 +4,11 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use palimpsest_tests::{
-    Cluster, SMALL_JOB, built, install, make_image, read_json, read_json_lines, repository, steps, succeed, wait_until,
-    write_job,
+    Cluster, SMALL_JOB, built, install, make_image, read_json, read_json_lines, repository, signal, steps, succeed,
+    wait_until, write_job,
 };
 
 /// The worker's container has one CPU, so that its rank has as many threads as a run on this machine with `--threads 1`.
@@ -60,7 +59,7 @@ fn a_job_survives_its_pods_and_its_operator_with_the_bits_of_a_run_on_one_machin
     let first = pod();
     let uid = cluster.kubectl_succeed(&["get", first.trim(), "--output=jsonpath={.metadata.uid}"]).stdout;
     let rank = rank_in(&uid).unwrap();
-    assert!(Command::new("kill").args(["-KILL", &rank.to_string()]).status().unwrap().success());
+    signal(rank, "KILL");
     let began = Instant::now();
     wait_until("another rank", || rank_in(&uid).is_some_and(|another| another != rank));
     let before = steps(&metrics);

@@ -5,7 +5,9 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use palimpsest_tests::{ONE_THREAD, SMALL_JOB, palimpsest, read_json, read_json_lines, run, succeed, write_job};
+use palimpsest_tests::{
+    ONE_THREAD, SMALL_JOB, palimpsest, read_json, read_json_lines, run, signal, succeed, write_job,
+};
 
 fn weights(folder: &Path) -> Vec<u8> {
     std::fs::read(folder.join("model/model.safetensors")).unwrap()
@@ -33,10 +35,6 @@ fn start_until_step(job: &Path, output: &Path, step: u64) -> Child {
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     child
-}
-
-fn signal(child: &Child, name: &str) {
-    assert!(Command::new("kill").args([format!("-{name}"), child.id().to_string()]).status().unwrap().success());
 }
 
 #[test]
@@ -80,7 +78,7 @@ fn a_run_killed_in_the_middle_goes_on_to_the_same_bits() {
     succeed(&["run", job.to_str().unwrap(), "--output", whole.to_str().unwrap()]);
     for step in [3, 14, 31] {
         let mut child = start_until_step(&job, &killed, step);
-        signal(&child, "KILL");
+        signal(child.id(), "KILL");
         child.wait().unwrap();
         // The agent and the rank notice that nobody listens any more and end.
         std::thread::sleep(std::time::Duration::from_millis(500));
@@ -96,7 +94,7 @@ fn interrupt_checkpoints_says_how_to_go_on_and_exits_130() {
     let job = write_job(folder.path(), SMALL_JOB);
     let output = folder.path().join("out");
     let mut child = start_until_step(&job, &output, 4);
-    signal(&child, "INT");
+    signal(child.id(), "INT");
     let mut told = String::new();
     BufReader::new(child.stderr.take().unwrap()).read_to_string(&mut told).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(130), "{told}");
@@ -113,7 +111,7 @@ fn a_changed_job_is_refused_with_the_fields_that_differ() {
     let job = write_job(folder.path(), SMALL_JOB);
     let output = folder.path().join("out");
     let mut child = start_until_step(&job, &output, 1);
-    signal(&child, "INT");
+    signal(child.id(), "INT");
     child.wait().unwrap();
     let changed = write_job(
         folder.path(),
@@ -135,7 +133,7 @@ fn a_second_run_on_the_same_folder_is_refused_while_the_first_lives() {
     assert_eq!(ended.code, Some(2), "{ended:?}");
     let sentence = format!("is in use by process {}; wait for it, stop it, or choose another folder", child.id());
     assert!(ended.stderr.contains(&sentence), "{}", ended.stderr);
-    signal(&child, "INT");
+    signal(child.id(), "INT");
     child.wait().unwrap();
 }
 
@@ -204,7 +202,7 @@ fn the_losses_of_the_datasets_add_up_to_those_of_the_steps_also_after_a_resume()
     let job = write_job(folder.path(), SMALL_JOB);
     let output = folder.path().join("out");
     let mut child = start_until_step(&job, &output, 13);
-    signal(&child, "KILL");
+    signal(child.id(), "KILL");
     child.wait().unwrap();
     succeed(&["run", job.to_str().unwrap(), "--output", output.to_str().unwrap()]);
     let telemetry = read_json(&output.join("telemetry.json"));

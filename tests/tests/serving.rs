@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use palimpsest_tests::{palimpsest, parity_python, repository, run, succeed, test_data};
+use palimpsest_tests::{palimpsest, parity_python, repository, run, signal, succeed, test_data};
 use serde_json::{Value, json};
 
 const KEY: &str = "a-key-of-the-tests";
@@ -101,10 +101,6 @@ impl Drop for Endpoint {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn signal(process: u32, name: &str) {
-    assert!(Command::new("kill").args([format!("-{name}"), process.to_string()]).status().unwrap().success());
 }
 
 fn model(name: &str) -> Option<PathBuf> {

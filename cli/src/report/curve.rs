@@ -78,6 +78,9 @@ mod tests {
             seconds: 0.1,
             clipped: step.is_multiple_of(2),
             skipped: false,
+            flops_per_token: None,
+            mfu: None,
+            parts: None,
         }
     }
 

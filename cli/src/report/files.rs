@@ -45,6 +45,20 @@ pub(super) struct Step {
     pub(super) clipped: bool,
     #[serde(default)]
     pub(super) skipped: bool,
+    pub(super) flops_per_token: Option<f64>,
+    pub(super) mfu: Option<f64>,
+    #[serde(flatten)]
+    pub(super) parts: Option<Parts>,
+}
+
+/// What a step's time went to, in seconds of the host.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Parts {
+    pub(super) data_seconds: f64,
+    pub(super) forward_seconds: f64,
+    pub(super) backward_seconds: f64,
+    pub(super) optimizer_seconds: f64,
 }
 
 /// A line of `evaluations.jsonl`.

@@ -15,6 +15,7 @@ mod data;
 mod evaluation;
 mod files;
 mod page;
+mod time;
 
 use std::path::Path;
 
@@ -25,6 +26,7 @@ use self::curve::Curve;
 use self::data::{Certificate, DatasetFigures, StageFigures};
 use self::evaluation::{Evaluations, LanguageChange};
 use self::files::{RunFiles, Summary};
+use self::time::StepTime;
 
 /// The page that reports the run in `run_folder`, finished or not; only `metrics.jsonl` has to be there.
 pub(crate) fn render(run_folder: &Path) -> anyhow::Result<String> {
@@ -48,6 +50,7 @@ struct Report<'a> {
     clipped_steps: u64,
     skipped_steps: u64,
     languages: Vec<LanguageChange>,
+    step_time: Option<StepTime>,
     curve: Curve,
     evaluations: Evaluations,
     stages: Vec<StageFigures>,
@@ -77,6 +80,7 @@ impl<'a> Report<'a> {
             clipped_steps: metrics.iter().filter(|step| step.clipped).count() as u64,
             skipped_steps: metrics.iter().filter(|step| step.skipped).count() as u64,
             languages: evaluations.languages(),
+            step_time: StepTime::new(metrics),
             curve: Curve::new(metrics),
             datasets: data::datasets(files),
             certificate: data::certificate(files),

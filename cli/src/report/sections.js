@@ -392,7 +392,18 @@ function timeSection() {
     ["In all", `${goodput.wallSeconds.toFixed(1)} s, ${goodput.attempts} ${goodput.attempts === 1 ? "attempt" : "attempts"}`],
     ["Memory", mebibytes(summary.residentBytes)], ["GPU memory", mebibytes(summary.deviceBytes)]].filter(([, value]) => value !== null);
   return section("time", "Where the time went", [`Goodput, the share of time in steps that were kept, is ${(100 * goodput.share).toFixed(1)} %.`],
-    h("div", { class: "sheet" }, h("dl", { class: "digests" }, entries.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]))));
+    h("div", { class: "sheet" }, h("dl", { class: "digests" }, entries.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]))),
+    stepTime(report.stepTime));
+}
+
+/** What the steps' own time went to. */
+function stepTime(time) {
+  if (!time) return null;
+  const parts = [["Data", time.dataSeconds], ["Forward", time.forwardSeconds], ["Head, loss, backward", time.backwardSeconds], ["Norm, clipping, optimizer", time.optimizerSeconds], ["Rest", time.otherSeconds]];
+  const all = parts.reduce((sum, [, seconds]) => sum + seconds, 0) || 1;
+  const line = ([name, seconds]) => [h("span", {}, name), h("span", { class: "bar" }, h("i", { style: `width:${(100 * seconds / all).toFixed(2)}%` })), h("span", { class: "end" }, format.percent(seconds / all))];
+  const used = isNumber(time.mfu) ? `${format.percent(time.mfu)} of the device's measured rate of matrix products (MFU), at ${format.short(time.flopsPerToken)} operations a token.` : null;
+  return h("div", { class: "sheet", style: "margin-top:14px" }, h("h3", {}, "Within a step"), h("div", { class: "bars" }, parts.flatMap(line)), used ? h("p", { class: "note" }, used) : null);
 }
 
 // Provenance

@@ -10,7 +10,9 @@ use super::render;
 fn mk_metrics(folder: &Path, stage: &str, steps: std::ops::RangeInclusive<u64>) {
     let line = |step: u64| {
         json!({"step": step, "stage": stage, "bucket": 0, "tokens": 2000, "targets": 1900, "loss": 5.0, "gradNorm": 1.0,
-            "learningRate": 1e-4, "tokensPerSecond": 8000.0, "seconds": 0.25, "clipped": step == 2, "skipped": false})
+            "learningRate": 1e-4, "tokensPerSecond": 8000.0, "seconds": 0.25, "clipped": step == 2, "skipped": false,
+            "dataSeconds": 0.01, "forwardSeconds": 0.07, "backwardSeconds": 0.14, "optimizerSeconds": 0.02,
+            "flopsPerToken": 1e6, "mfu": if step == 1 { None } else { Some(0.5) }})
     };
     let text: String = steps.map(|step| format!("{}\n", line(step))).collect();
     fs::write(folder.join("metrics.jsonl"), text).unwrap();
@@ -52,6 +54,11 @@ fn a_run_that_has_only_metrics_is_reported() {
     assert_eq!(data["steps"], 3);
     assert_eq!(data["tokens"], 6000);
     assert_eq!(data["clippedSteps"], 1);
+    let time = &data["stepTime"];
+    let close = |name: &str, expected: f64| assert!((time[name].as_f64().unwrap() - expected).abs() < 1e-9, "{time}");
+    close("backwardSeconds", 0.42);
+    close("otherSeconds", 0.03);
+    close("mfu", 0.5);
     assert_eq!(data["plannedSteps"], Value::Null);
     assert_eq!(data["stages"][0]["lastStep"], 3);
     assert!(page.starts_with("<!doctype html>") && !page.contains("{{"));

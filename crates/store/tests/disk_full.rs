@@ -36,6 +36,7 @@ impl Drop for SmallDisk {
 #[test]
 fn a_full_disk_leaves_what_was_there() {
     let Some(disk) = SmallDisk::mount() else {
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "a tmpfs cannot be mounted");
         eprintln!("skipped: mounting a tmpfs is not allowed here; write.rs has a test with /dev/full");
         return;
     };
