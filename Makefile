@@ -12,7 +12,7 @@ help:
 	@echo "make demo-control  the same without English and without replay: watch it forget"
 	@echo "make test          everything that needs no GPU"
 	@echo "make e2e           jobs on real nodes that come to harm (half an hour); with KUBECONFIG set, on that cluster"
-	@echo "make simulate      100,000 worlds of coordinator and agents with faults (a quarter of an hour)"
+	@echo "make simulate      100,000 worlds of coordinator and agents with faults (6 minutes)"
 	@echo "make cuda-check    link against libtorch_cuda"
 	@echo "make cluster       a Kubernetes on this machine, for tests (NODES=1); make cluster-down ends it"
 	@echo "make bench         speed and memory beside PyTorch and transformers, measured in turns; the operator beside a bare loop"

@@ -3,9 +3,10 @@
 import os
 import statistics
 import sys
+import tempfile
 from pathlib import Path
 
-from common import ENVIRONMENT, PALIMPSEST, Side
+from common import ENVIRONMENT, PALIMPSEST, Side, write_model
 
 MODEL = Path(os.environ.get("PALIMPSEST_CACHE", Path.home() / ".cache/palimpsest")) / "data/models/smollm2-135m"
 PROMPT, NEW = 128, 64
@@ -13,16 +14,16 @@ PROMPT, NEW = 128, 64
 CASES = [(1, 1.25), (16, 1.6), (64, 1.3)]
 
 
-def sides(requests, precision, threads):
-    ours = [PALIMPSEST, "bench", "infer", "--model", MODEL, "--requests", requests, "--prompt", PROMPT, "--new", NEW,
-            "--threads", threads, "--precision", precision, "--cache-memory", 2048, "--turns"]
-    theirs = [sys.executable, Path(__file__).with_name("generate_peer.py"), MODEL, requests, PROMPT, NEW, threads, precision]
+def sides(model, requests, precision, threads):
+    ours = [PALIMPSEST, "bench", "infer", "--model", model, "--requests", requests, "--prompt", PROMPT, "--new", NEW,
+            "--threads", threads, "--precision", precision, "--cache-memory", 1024, "--turns"]
+    theirs = [sys.executable, Path(__file__).with_name("generate_peer.py"), model, requests, PROMPT, NEW, threads, precision]
     return Side("palimpsest", ours, ENVIRONMENT), Side("the peer", theirs, {**ENVIRONMENT, "OMP_NUM_THREADS": str(threads)})
 
 
-def case(requests, precision, rounds=3):
+def case(model, requests, precision, threads, rounds=3):
     """A round's ratio is that of its times; the result the median of all rounds' ratios."""
-    pair = sides(requests, precision, os.cpu_count())
+    pair = sides(model, requests, precision, threads)
     for side in pair:
         side.turn(1)
         side.turns.clear()
@@ -39,18 +40,24 @@ def case(requests, precision, rounds=3):
             "theirs": {"tokensPerSecond": rate(theirs), "peak": theirs[-1]["peak"]}}
 
 
-def suite(precisions=("float32",)):
+def suite(machine):
     if not MODEL.is_dir():
         sys.exit(f"there is no {MODEL}; scripts/smollm2.sh makes it")
-    print(f"{'':30} {'speed':>6} {'spread':11} {'target':>7} {'tokens/s':>9} {'theirs':>9} {'peak MB':>8} {'theirs':>8}")
+    cases = [(f"SmolLM2-135M, {precision}, {requests} at once", target, (MODEL, requests, precision, os.cpu_count()))
+             for precision in ["float32"] + ["bfloat16"] * machine["avx512_bf16"] for requests, target in CASES]
+    with tempfile.TemporaryDirectory() as folder:
+        write_model(folder, 64, 32, 2048)
+        return measured([*cases, ("32 layers of 64, alone, one thread", 5.0, (folder, 1, "float32", 1))])
+
+
+def measured(cases):
+    print(f"{'':36} {'speed':>6} {'spread':11} {'target':>7} {'tokens/s':>9} {'theirs':>9} {'peak MB':>8} {'theirs':>8}")
     rows = []
-    for precision in precisions:
-        for requests, target in CASES:
-            result = case(requests, precision)
-            name = f"SmolLM2-135M, {precision}, {requests} at once"
-            ours, theirs = result["ours"], result["theirs"]
-            print(f"{name:30} {result['speed']:6.2f} {result['lowest']:5.2f}-{result['highest']:<5.2f} {target:7.2f} "
-                  f"{ours['tokensPerSecond']:9.1f} {theirs['tokensPerSecond']:9.1f} {ours['peak'] / 1e6:8.0f} "
-                  f"{theirs['peak'] / 1e6:8.0f}", flush=True)
-            rows.append({"name": name, "target": target, **result})
+    for name, target, settings in cases:
+        result = case(*settings)
+        ours, theirs = result["ours"], result["theirs"]
+        print(f"{name:36} {result['speed']:6.2f} {result['lowest']:5.2f}-{result['highest']:<5.2f} {target:7.2f} "
+              f"{ours['tokensPerSecond']:9.1f} {theirs['tokensPerSecond']:9.1f} {ours['peak'] / 1e6:8.0f} "
+              f"{theirs['peak'] / 1e6:8.0f}", flush=True)
+        rows.append({"name": name, "target": target, **result})
     return rows

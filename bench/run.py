@@ -1,8 +1,8 @@
 """Measures Palimpsest beside its peers, in turns, and prints the ratios.
 
     make bench                      all
-    python bench/run.py training    some: training, loss, host, checkpoints, generate, prepare,
-                                    memory, learn, growth, operator
+    python bench/run.py training    some: training, loss, host, checkpoints, generate, serving,
+                                    prepare, memory, learn, growth, operator
 
 Ends with code 1, and says so, where a target is missed. Writes bench/results/NAME.json; growth-size, growth-length and growth-rows are the parts of growth. Build first (`make
 build`): it measures target/debug/palimpsest, the build that the README names, or the binary that $PALIMPSEST names.
@@ -21,6 +21,7 @@ import data
 import generation
 import growth
 import operator_load
+import serving
 from training import case
 
 # (name, target, what is measured). The target is the least speed: the peer's time over ours.
@@ -96,7 +97,7 @@ def main():
     logging.disable(logging.WARNING)
     machine = cpu()
     available = suites(machine)
-    names = [*available, "checkpoints", "generate", *data.SUITES, "growth", "operator"]
+    names = [*available, "checkpoints", "generate", "serving", *data.SUITES, "growth", "operator"]
     wanted = sys.argv[1:] or names
     unknown = [name for name in wanted if name not in {*names, *growth.SUITES}]
     if unknown:
@@ -118,8 +119,8 @@ def main():
     elif name in data.SUITES:
         rows = data.suite(name)
     else:
-        suites_of = {"checkpoints": checkpoints, "generate": generation, "operator": operator_load}
-        rows = suites_of[name].suite()
+        suites_of = {"checkpoints": checkpoints, "generate": generation, "serving": serving, "operator": operator_load}
+        rows = suites_of[name].suite(machine) if name in ("generate", "serving") else suites_of[name].suite()
     Path(results, f"{name}.json").write_text(json.dumps({"cpu": machine, "results": rows}, indent=1))
     sentences = [sentence for row in rows for sentence in missed(row)]
     sys.exit("\n".join(sentences) or 0)

@@ -92,7 +92,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         ends: end_ids(&arguments.model, &tokenizer)?,
         ..Task::default()
     };
-    let mut engine = Engine::new(Served::new(model, compute, limits.blocks)?, limits);
+    let mut engine = Engine::new(Served::new(CachedDecoder::new(model, compute, limits.blocks)?), limits);
     let user = |error: palimpsest_infer::Error| Error::User(error.to_string());
     engine.submit(task).map_err(user)?;
     let mut ids = prompt;

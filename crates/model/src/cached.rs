@@ -3,23 +3,31 @@
 //! A step takes new tokens of any number of sequences: pieces of prompts and single tokens alike. All their rows go through the
 //! products together; attention alone knows which sequence a row is of.
 
-use palimpsest_torch::{AttentionHeads, BLOCK_POSITIONS, CachedLayer, CachedSpan, cached_attention, rms_norm};
-use tch::{Kind, Tensor, no_grad};
+mod fixed;
 
+use palimpsest_torch::{AttentionHeads, BLOCK_POSITIONS, CachedLayer, CachedSpan, cached_attention, rms_norm, swiglu};
+use tch::{Device, Kind, TchError, Tensor, no_grad};
+
+use self::fixed::in_pieces;
 use crate::attention::turn;
+use crate::config::Config;
 use crate::decoder::Decoder;
-use crate::forward::Turns;
+use crate::forward::{Turns, embed};
 use crate::layer::mlp;
+use crate::rope::AngleTable;
 use crate::weights::{LayerWeights, Weights};
 use crate::{Error, Result};
 
-/// A decoder and the keys and values of what it has computed.
+/// A decoder as far as it computes logits, and the keys and values of what it has computed.
 #[derive(Debug)]
 pub struct CachedDecoder {
-    decoder: Decoder,
+    config: Config,
+    angles: AngleTable,
     weights: Weights,
+    device: Device,
     compute: Kind,
     layers: Vec<CachedLayer>,
+    is_deterministic: bool,
 }
 
 /// New tokens of one sequence.
@@ -50,20 +58,39 @@ impl CachedDecoder {
     /// Tokens of a block.
     pub const BLOCK_TOKENS: usize = BLOCK_POSITIONS as usize;
 
-    /// A decoder that computes in kind `compute`, and room for so many blocks.
+    /// A decoder that computes in kind `compute`, and room for so many blocks. Weights of another kind are converted, and freed.
     pub fn new(decoder: Decoder, compute: Kind, blocks: usize) -> Result<Self> {
-        let weights = no_grad(|| Weights::of(&decoder, compute));
-        let mut cached = Self { decoder, weights, compute, layers: Vec::new() };
+        let (weights, device) = (no_grad(|| Weights::of(&decoder, compute)), decoder.device());
+        let Decoder { config, angles, .. } = decoder;
+        let mut cached = Self { config, angles, weights, device, compute, layers: Vec::new(), is_deterministic: false };
         cached.resize(blocks)?;
         Ok(cached)
+    }
+
+    /// One whose projections have weights of int8, a scale to a row, from which products are made in the kind that it computes in.
+    /// Embedding and head stay as they are.
+    pub fn quantized(mut self) -> Result<Self> {
+        if self.compute != Kind::BFloat16 {
+            return Err(Error::Invalid(format!("int8 weights are computed with in BFloat16, not {:?}", self.compute)));
+        }
+        for layer in &mut self.weights.layers {
+            *layer = no_grad(|| layer.quantized())?;
+        }
+        Ok(self)
+    }
+
+    /// One whose logits of a token depend on its own sequence alone, to the last bit: all products have the same shape. Steps of few
+    /// tokens then take as long as those of 64.
+    pub fn deterministic(self) -> Self {
+        Self { is_deterministic: true, ..self }
     }
 
     /// Forgets all keys and values, and makes room for so many blocks.
     pub fn resize(&mut self, blocks: usize) -> Result<()> {
         // What there was goes first.
         self.layers.clear();
-        let options = (self.compute, self.decoder.device());
-        let heads = self.decoder.config.heads();
+        let options = (self.compute, self.device);
+        let heads = self.config.heads();
         let blocks = i64::try_from(blocks).map_err(|_| Error::Invalid(format!("{blocks} blocks are too many")))?;
         self.layers = no_grad(|| {
             self.weights.layers.iter().map(|_| Ok(CachedLayer::new(blocks, heads, options)?)).collect::<Result<_>>()
@@ -71,9 +98,9 @@ impl CachedDecoder {
         Ok(())
     }
 
-    /// The decoder itself.
-    pub fn decoder(&self) -> &Decoder {
-        &self.decoder
+    /// How many ids there are.
+    pub fn vocabulary(&self) -> usize {
+        self.config.vocab_size as usize
     }
 
     /// Bytes that a block takes in all layers.
@@ -85,8 +112,7 @@ impl CachedDecoder {
     /// Computes new tokens. The logits that are wanted, [rows, vocabulary], in order of the sequences and of their tokens.
     pub fn step(&self, sequences: &[NewTokens<'_>]) -> Result<Tensor> {
         no_grad(|| {
-            let config = &self.decoder.config;
-            let device = self.decoder.device();
+            let (config, device) = (&self.config, self.device);
             let mut spans = Vec::with_capacity(sequences.len());
             let (mut ids, mut positions, mut rows) = (Vec::new(), Vec::new(), Vec::new());
             for sequence in sequences {
@@ -105,11 +131,11 @@ impl CachedDecoder {
                 return Err(Error::Invalid("a step of no tokens".to_owned()));
             };
             let turns = Turns {
-                angles: self.decoder.angles.angles(config, last + 1, self.compute, device),
+                angles: self.angles.angles(config, last + 1, self.compute, device),
                 positions: Tensor::f_from_slice(&positions)?.f_to(device)?,
             };
             let ids = Tensor::f_from_slice(&ids)?.f_to(device)?;
-            let mut x = self.decoder.embed(&ids, &self.weights.embedding)?;
+            let mut x = embed(config, &ids, &self.weights.embedding)?;
             for (weights, cache) in self.weights.layers.iter().zip(&self.layers) {
                 x = self.layer(&x, weights, cache, &turns, &spans)?;
             }
@@ -117,7 +143,7 @@ impl CachedDecoder {
                 x = x.f_index_select(0, &Tensor::f_from_slice(&rows)?.f_to(device)?)?;
             }
             let (hidden, _) = rms_norm(&x, &self.weights.norm, config.rms_norm_eps)?;
-            Ok(hidden.f_mm(&self.weights.head.f_tr()?)?)
+            self.product(&hidden, |hidden| hidden.f_mm(&self.weights.head.f_tr()?))
         })
     }
 
@@ -129,14 +155,25 @@ impl CachedDecoder {
         turns: &Turns,
         spans: &[CachedSpan<'_>],
     ) -> Result<Tensor> {
-        let heads: AttentionHeads = self.decoder.config.heads();
-        let epsilon = self.decoder.config.rms_norm_eps;
+        let heads: AttentionHeads = self.config.heads();
+        let epsilon = self.config.rms_norm_eps;
         let (normed, _) = rms_norm(x, &weights.input_norm, epsilon)?;
-        let query_key_value = weights.query_key_value.apply(&normed)?;
+        let query_key_value = self.product(&normed, |normed| weights.query_key_value.apply(normed))?;
         turn(&query_key_value, heads, &turns.rotation())?;
         let attended = cached_attention(&query_key_value, cache, spans, heads)?;
-        let middle = weights.output.apply_onto(x, &attended)?;
-        mlp(&middle, weights, epsilon)
+        if !self.is_deterministic {
+            let middle = weights.output.apply_onto(x, &attended)?;
+            return mlp(&middle, weights, epsilon);
+        }
+        let middle = x.f_add(&self.product(&attended, |attended| weights.output.apply(attended))?)?;
+        let (normed, _) = rms_norm(&middle, &weights.mlp_norm, epsilon)?;
+        let gate_up = self.product(&normed, |normed| weights.gate_up.apply(normed))?;
+        let down = self.product(&swiglu(&gate_up)?, |activated| weights.down.apply(activated))?;
+        Ok(middle.f_add(&down)?)
+    }
+
+    fn product(&self, x: &Tensor, product: impl Fn(&Tensor) -> Result<Tensor, TchError>) -> Result<Tensor> {
+        Ok(if self.is_deterministic { in_pieces(x, product)? } else { product(x)? })
     }
 }
 

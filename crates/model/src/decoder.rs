@@ -104,7 +104,16 @@ impl Decoder {
 
     /// All weights zero.
     pub(crate) fn zeros(config: &Config, device: Device, kind: Kind) -> Self {
-        let mut allocation = Allocation { parameters: Vec::new(), kind, device };
+        Self::allocated(config, |shape| Tensor::zeros(shape, (kind, device)))
+    }
+
+    /// Weights that hold anything yet: all of them are to be set.
+    pub(crate) fn unset(config: &Config, device: Device, kind: Kind) -> Self {
+        Self::allocated(config, |shape| Tensor::empty(shape, (kind, device)))
+    }
+
+    fn allocated(config: &Config, allocate: impl Fn(&[i64]) -> Tensor) -> Self {
+        let mut allocation = Allocation { parameters: Vec::new(), allocate };
         let groups = allocation.groups(config);
         let parameters = allocation.parameters;
         Self {
@@ -181,13 +190,12 @@ pub(crate) fn normal(mut stream: Stream, shape: &[i64], deviation: f64) -> Tenso
 }
 
 /// Lays parameters out, one after the other in transformers' order.
-struct Allocation {
+struct Allocation<F> {
     parameters: Vec<Parameter>,
-    kind: Kind,
-    device: Device,
+    allocate: F,
 }
 
-impl Allocation {
+impl<F: Fn(&[i64]) -> Tensor> Allocation<F> {
     fn groups(&mut self, config: &Config) -> Groups {
         let (vocabulary, hidden) = (config.vocab_size, config.hidden_size);
         let embedding = self.group(&[("model.embed_tokens.weight".to_owned(), vec![vocabulary, hidden])]);
@@ -230,7 +238,7 @@ impl Allocation {
         let first = self.parameters.len();
         let indexed: Vec<(usize, Vec<i64>)> =
             members.iter().enumerate().map(|(offset, (_, shape))| (first + offset, shape.clone())).collect();
-        let (group, views) = Group::zeros(&indexed, self.kind, self.device);
+        let (group, views) = Group::new(&indexed, &self.allocate);
         for ((name, _), view) in members.iter().zip(views) {
             self.parameters.push(Parameter { name: name.clone(), tensor: view.set_requires_grad(true) });
         }

@@ -6,6 +6,7 @@ use tch::{Kind, Tensor, no_grad};
 use crate::attention::Pattern;
 use crate::backward;
 use crate::batch::Batch;
+use crate::config::Config;
 use crate::decoder::Decoder;
 use crate::group::check_trainable;
 use crate::layer::{self, Context, Saved};
@@ -89,7 +90,7 @@ impl Decoder {
             // Gradients need to come down no further than to the lowest layer that has something to train.
             let lowest = self.lowest_trained_layer();
             let ids = batch.input_ids.f_view([-1])?;
-            let mut x = self.embed(&ids, &weights.embedding)?;
+            let mut x = embed(&self.config, &ids, &weights.embedding)?;
             let mut kept: Vec<Saved> = Vec::new();
             for (index, layer) in weights.layers.iter().enumerate() {
                 if index < lowest {
@@ -121,7 +122,7 @@ impl Decoder {
 
     /// The embeddings of ids [...], [tokens, hidden], in kind `compute`.
     pub fn input_embeddings(&self, ids: &Tensor, compute: Kind) -> Result<Tensor> {
-        no_grad(|| self.embed(&ids.f_view([-1])?, &self.groups.embedding.value(compute)))
+        no_grad(|| embed(&self.config, &ids.f_view([-1])?, &self.groups.embedding.value(compute)))
     }
 
     /// The part of [`Self::loss_and_backward`] that comes after the last layer, for a residual stream `x` [tokens, hidden] in
@@ -145,17 +146,11 @@ impl Decoder {
     fn residual_stream(&self, batch: &Batch, weights: &Weights, compute: Kind) -> Result<Tensor> {
         let angles = self.angles_for(batch, compute)?;
         let context = self.context(batch, &angles)?;
-        let mut x = self.embed(&batch.input_ids.f_view([-1])?, &weights.embedding)?;
+        let mut x = embed(&self.config, &batch.input_ids.f_view([-1])?, &weights.embedding)?;
         for layer in &weights.layers {
             x = layer::forward(&x, layer, &context)?;
         }
         Ok(x)
-    }
-
-    pub(crate) fn embed(&self, ids: &Tensor, embedding: &Tensor) -> Result<Tensor> {
-        embedding.f_index_select(0, ids).map_err(|_| {
-            Error::Invalid(format!("the batch has ids outside the model's vocabulary of {}", self.config.vocab_size))
-        })
     }
 
     fn angles_for(&self, batch: &Batch, compute: Kind) -> Result<Turns> {
@@ -195,6 +190,13 @@ impl Decoder {
             |groups: &crate::decoder::LayerGroups| groups.all().any(|group| group.is_trained(&self.parameters));
         self.groups.layers.iter().position(is_trained).unwrap_or(self.groups.layers.len())
     }
+}
+
+/// The rows of the embedding for ids [tokens], [tokens, hidden].
+pub(crate) fn embed(config: &Config, ids: &Tensor, embedding: &Tensor) -> Result<Tensor> {
+    embedding.f_index_select(0, ids).map_err(|_| {
+        Error::Invalid(format!("the batch has ids outside the model's vocabulary of {}", config.vocab_size))
+    })
 }
 
 /// The angles of a batch's positions.

@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 
 use palimpsest_torch::set_gradient;
-use tch::{Device, Kind, Tensor, no_grad};
+use tch::{Kind, Tensor, no_grad};
 
 use crate::decoder::Parameter;
 use crate::{Error, Result};
@@ -29,9 +29,9 @@ struct Part {
 }
 
 impl Group {
-    /// Zeros for parameters of the given indices and shapes, which differ in their first size at most. The views of
-    /// them, in order, are to become the parameters' tensors.
-    pub(crate) fn zeros(parameters: &[(usize, Vec<i64>)], kind: Kind, device: Device) -> (Self, Vec<Tensor>) {
+    /// Room, by `allocate`, for parameters of the given indices and shapes, which differ in their first size at most. The views of
+    /// it, in order, are to become the parameters' tensors.
+    pub(crate) fn new(parameters: &[(usize, Vec<i64>)], allocate: impl Fn(&[i64]) -> Tensor) -> (Self, Vec<Tensor>) {
         let mut parts = Vec::new();
         let mut rows = 0;
         for (parameter, shape) in parameters {
@@ -40,7 +40,7 @@ impl Group {
         }
         let mut shape = parameters.first().map_or_else(Vec::new, |(_, shape)| shape.clone());
         shape[0] = rows;
-        let value = Tensor::zeros(&shape, (kind, device));
+        let value = allocate(&shape);
         let views = parts.iter().map(|part| value.narrow(0, part.first_row, part.rows).detach()).collect();
         (Self { value, parts, gradient: RefCell::new(None) }, views)
     }

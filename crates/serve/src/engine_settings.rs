@@ -12,6 +12,9 @@ pub struct EngineSettings {
     /// auto, float32 or bfloat16; auto: float32 on a CPU, bfloat16 on a GPU.
     #[arg(long, default_value = "auto")]
     pub precision: String,
+    /// int8: projections keep their weights as int8, a scale to a row. Takes bfloat16.
+    #[arg(long, value_name = "KIND", value_parser = ["int8"])]
+    pub quantization: Option<String>,
     /// Threads to compute with; default: all cores.
     #[arg(long)]
     pub threads: Option<usize>,
@@ -30,6 +33,9 @@ pub struct EngineSettings {
     /// Memory of the cache of keys and values, in MiB; default: half of what is left, at most what the requests can fill.
     #[arg(long, value_name = "MIB", value_parser = at_least_one)]
     pub cache_memory: Option<usize>,
+    /// Give a request the same bits whatever is computed with it. Steps of few tokens take as long as those of 64.
+    #[arg(long)]
+    pub deterministic: bool,
     /// Compute the beginnings that requests share anew for each.
     #[arg(long)]
     pub no_prefix_cache: bool,
@@ -63,8 +69,13 @@ impl EngineSettings {
                 option(name, number.to_string().into());
             }
         }
-        if self.no_prefix_cache {
-            words.push("--no-prefix-cache".into());
+        if let Some(kind) = &self.quantization {
+            option("--quantization", kind.into());
+        }
+        for (name, is_set) in [("--deterministic", self.deterministic), ("--no-prefix-cache", self.no_prefix_cache)] {
+            if is_set {
+                words.push(name.into());
+            }
         }
         words
     }
@@ -89,7 +100,7 @@ mod tests {
     #[test]
     fn what_is_handed_on_is_read_as_it_was() {
         let given = "x --model m --precision bfloat16 --threads 3 --device cuda --max-batch-tokens 7 --max-sequences 8 --max-context 9 \
-            --cache-memory 10 --no-prefix-cache --max-queued-requests 11 --max-queued-tokens 12";
+            --cache-memory 10 --quantization int8 --deterministic --no-prefix-cache --max-queued-requests 11 --max-queued-tokens 12";
         for line in [given, "x --model m"] {
             let settings = Line::parse_from(line.split_whitespace()).settings;
             let words = [OsString::from("x")].into_iter().chain(settings.words());

@@ -20,7 +20,7 @@ pub use attention::{Attended, AttentionHeads, attention, attention_backward};
 pub use autograd::{backward, grad, set_gradient};
 pub use cache::{BLOCK_POSITIONS, CachedLayer, CachedSpan, cached_attention};
 pub use error::{Error, Result};
-pub use files::{MappedFile, map_file};
+pub use files::{MappedFile, copy_elements, map_file};
 pub use kernels::{
     Rotation, cross_entropy, embedding_backward, rms_norm, rms_norm_backward, rotate, swiglu, swiglu_backward,
 };

@@ -42,7 +42,8 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
 
 fn serve(arguments: &Arguments) -> anyhow::Result<()> {
     let settings = &arguments.settings;
-    let Ready { model, limits, tokenizer, compute } = load(settings)?;
+    let tokenizer = Tokenizer::open(&settings.model)?;
+    let Ready { model, limits, compute } = load(settings)?;
     let tokens = palimpsest_serve::token_bytes(&settings.model, model.vocabulary())?;
     let end_ids = end_ids(&settings.model, &tokenizer)?;
     let served = palimpsest_serve::Served {
@@ -69,7 +70,6 @@ fn serve(arguments: &Arguments) -> anyhow::Result<()> {
 pub(crate) struct Ready {
     pub(crate) model: Served,
     pub(crate) limits: Limits,
-    tokenizer: Tokenizer,
     compute: Kind,
 }
 
@@ -82,8 +82,11 @@ pub(crate) fn load(settings: &EngineSettings) -> Result<Ready> {
         ("auto" | "bfloat16", _) => Kind::BFloat16,
         (other, _) => return Err(Error::User(format!("--precision {other}: use auto, float32 or bfloat16"))),
     };
+    if settings.quantization.is_some() && compute != Kind::BFloat16 {
+        let sentence = "--quantization int8: its products are made in bfloat16; add --precision bfloat16";
+        return Err(Error::User(sentence.to_owned()));
+    }
     palimpsest_torch::keep_freed_memory();
-    let tokenizer = Tokenizer::open(&settings.model)?;
     let decoder = Decoder::open(&settings.model, device, compute)?;
     let block_bytes = CachedDecoder::block_bytes(&decoder, compute);
     let trained = decoder.config.cached_context() as usize;
@@ -105,13 +108,20 @@ pub(crate) fn load(settings: &EngineSettings) -> Result<Ready> {
         reuses_prefixes: !settings.no_prefix_cache,
     };
     // Computed once, so that what steps take is taken before the cache is.
-    let mut model = Served::new(decoder, compute, Served::blocks_of_largest_step(&limits))?;
+    let mut cached = CachedDecoder::new(decoder, compute, Served::blocks_of_largest_step(&limits))?;
+    if settings.quantization.is_some() {
+        cached = cached.quantized()?;
+    }
+    if settings.deterministic {
+        cached = cached.deterministic();
+    }
+    let mut model = Served::new(cached);
     model.take_largest_step(&limits)?;
     limits.blocks = cache_blocks(settings, &limits, block_bytes, device)?;
     model.resize(limits.blocks.max(Served::blocks_of_largest_step(&limits)))?;
     // And once more beside it: whatever comes later takes no more than this.
     model.take_largest_step(&limits)?;
-    Ok(Ready { model, limits, tokenizer, compute })
+    Ok(Ready { model, limits, compute })
 }
 
 /// How many blocks the cache has.

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use palimpsest_infer::{Limits, Model, Wanted, Work};
-use palimpsest_model::{CachedDecoder, Decoder, NewTokens};
+use palimpsest_model::{CachedDecoder, NewTokens};
 use palimpsest_train::{Error, Result};
 use palimpsest_vocab::Tokenizer;
 use serde_json::Value;
@@ -14,16 +14,13 @@ use tch::{Device, Kind};
 #[derive(Debug)]
 pub(crate) struct Served {
     cached: CachedDecoder,
-    vocabulary: usize,
     /// Those of the last step, kept from step to step.
     logits: Vec<f32>,
 }
 
 impl Served {
-    /// One that computes in kind `compute`, with a cache of so many blocks.
-    pub(crate) fn new(decoder: Decoder, compute: Kind, blocks: usize) -> Result<Self> {
-        let vocabulary = decoder.config.vocab_size as usize;
-        Ok(Self { cached: CachedDecoder::new(decoder, compute, blocks)?, vocabulary, logits: Vec::new() })
+    pub(crate) fn new(cached: CachedDecoder) -> Self {
+        Self { cached, logits: Vec::new() }
     }
 
     /// Empties the cache, and gives it so many blocks.
@@ -63,7 +60,7 @@ impl Model for Served {
     type Error = Error;
 
     fn vocabulary(&self) -> usize {
-        self.vocabulary
+        self.cached.vocabulary()
     }
 
     fn step(&mut self, step: &[Work<'_>]) -> Result<&[f32]> {

@@ -76,3 +76,54 @@ fn logits_that_nobody_wants_are_not_given() {
     assert_eq!(cached.step(&[]).unwrap_err().to_string(), "a step of no tokens");
     assert_eq!(CachedDecoder::block_bytes(&model, Kind::Double), 2 * 2 * 32 * (8 + 32) * 8);
 }
+
+#[test]
+fn of_a_deterministic_one_a_sequences_logits_are_the_same_bits_whatever_is_computed_with_it() {
+    let fields = json!({
+        "vocab_size": 1000, "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 2, "num_attention_heads": 9,
+        "num_key_value_heads": 3, "max_position_embeddings": 600,
+    });
+    let config = Config::from_json(fields.as_object().unwrap(), "test").unwrap();
+    let model = Decoder::random(&config, 1, Device::Cpu, Kind::Float).unwrap();
+    let cached = CachedDecoder::new(model, Kind::Float, 40).unwrap().deterministic();
+    let ids: Vec<u32> = (0..100).map(|index| (index * 7 + 3) % 1000).collect();
+    let blocks = [0, 1, 2, 3];
+    let alone = NewTokens { ids: &ids, position: 0, blocks: &blocks, logits: Wanted::All };
+    let expected = cached.step(&[alone]).unwrap();
+    let mut end = 0;
+    for (count, others) in [(1, 0), (30, 1), (1, 31), (1, 3), (60, 12), (1, 0), (6, 35)] {
+        let piece = NewTokens {
+            ids: &ids[end..end + count],
+            position: end,
+            blocks: &blocks[..(end + count).div_ceil(32)],
+            logits: Wanted::All,
+        };
+        let other = |number: u32| (vec![number + 1; 1 + number as usize % 5], [4 + number]);
+        let others: Vec<_> = (0..others).map(other).collect();
+        // Half of them before it.
+        let mut step: Vec<NewTokens<'_>> =
+            others.iter().map(|(ids, blocks)| NewTokens { ids, position: 0, blocks, logits: Wanted::Last }).collect();
+        let place = step.len() / 2;
+        step.insert(place, piece);
+        let logits = cached.step(&step).unwrap().narrow(0, place as i64, count as i64);
+        assert_eq!(logits, expected.narrow(0, end as i64, count as i64), "{count} tokens from {end}");
+        end += count;
+    }
+    assert_eq!(end, 100);
+}
+
+#[test]
+fn int8_weights_change_logits_by_what_they_are_rounded_by() {
+    let steps = |model: Decoder, is_quantized: bool| {
+        let cached = CachedDecoder::new(model, Kind::BFloat16, 1).unwrap();
+        let cached = if is_quantized { cached.quantized().unwrap() } else { cached };
+        let step = [NewTokens { ids: &[1, 2, 3, 4], position: 0, blocks: &[0], logits: Wanted::All }];
+        cached.step(&step).unwrap().to_kind(Kind::Double)
+    };
+    let exact = whole(&mk_model(), &[1, 2, 3, 4]);
+    let error = |logits: &Tensor| ((logits - &exact).norm() / exact.norm()).double_value(&[]);
+    let (rounded, quantized) = (error(&steps(mk_model(), false)), error(&steps(mk_model(), true)));
+    assert!(rounded < 0.02 && quantized < 0.04 && quantized > rounded, "{rounded} {quantized}");
+    let error = CachedDecoder::new(mk_model(), Kind::Double, 1).unwrap().quantized().unwrap_err();
+    assert_eq!(error.to_string(), "int8 weights are computed with in BFloat16, not Double");
+}

@@ -16,7 +16,7 @@ impl Decoder {
     /// Reads the model of a Hugging Face folder, in whatever type it is stored, into weights of kind `kind`.
     pub fn open(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
         let config = Config::read(folder)?;
-        let mut decoder = Self::zeros(&config, device, kind);
+        let mut decoder = Self::unset(&config, device, kind);
         let mut missing: BTreeMap<String, Vec<i64>> =
             decoder.parameters.iter().map(|parameter| (parameter.name.clone(), parameter.tensor.size())).collect();
         let files = weight_files(folder)?;
@@ -41,7 +41,9 @@ impl Decoder {
                     let problem = format!("{name} has shape {found:?}, but config.json calls for {size:?}");
                     return Err(Error::weights(path, problem));
                 }
-                decoder.set(name, &file.tensor(name)?)?;
+                if let Some(parameter) = decoder.parameter(name) {
+                    file.copy_into(name, parameter)?;
+                }
             }
         }
         if let Some(name) = missing.keys().next() {

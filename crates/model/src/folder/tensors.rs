@@ -4,9 +4,10 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
 
+use palimpsest_torch::copy_elements;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensorError, SafeTensors, View};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::{Error, Result};
 
@@ -35,18 +36,30 @@ impl<'a> TensorFile<'a> {
     }
 
     /// A copy of a tensor in the kind it is stored in.
-    pub(super) fn tensor(&self, name: &str) -> Result<Tensor> {
+    fn tensor(&self, name: &str) -> Result<Tensor> {
+        let (view, kind) = self.typed(name)?;
+        let tensor = Tensor::f_empty(size_of(&view), (kind, Device::Cpu))?;
+        copy_elements(&tensor, view.data(), kind)?;
+        Ok(tensor)
+    }
+
+    /// Copies a tensor from the mapped file into one of its size and of any kind.
+    pub(super) fn copy_into(&self, name: &str, target: &Tensor) -> Result<()> {
+        let (view, kind) = self.typed(name)?;
+        Ok(copy_elements(target, view.data(), kind)?)
+    }
+
+    fn typed(&self, name: &str) -> Result<(TensorView<'a>, Kind)> {
         let view = self.view(name)?;
         let Some(kind) = kind_of(view.dtype()) else {
             let dtype = view.dtype();
             return Err(Error::weights(self.path, format!("{name} is of type {dtype:?}, which is not supported")));
         };
-        let size = size_of(&view);
-        let elements: i64 = size.iter().product();
+        let elements: i64 = size_of(&view).iter().product();
         if view.data().len() != elements as usize * kind.elt_size_in_bytes() {
             return Err(Error::weights(self.path, format!("{name} has not as many bytes as its shape says")));
         }
-        Ok(Tensor::f_from_data_size(view.data(), &size, kind)?)
+        Ok((view, kind))
     }
 
     fn view(&self, name: &str) -> Result<TensorView<'a>> {
