@@ -141,15 +141,10 @@ fn listen(address: SocketAddr) -> Result<TcpListener> {
     socket.and_then(listen).map_err(|source| Error::Listen { address, source })
 }
 
-/// Says what the engine is when it is ready, and counts how often it has been started anew.
+/// Says what the engine is when it is ready.
 async fn tell_of_engine(app: Arc<App>) {
     let mut engine = app.engine.clone();
-    let mut is_first = true;
     while let Ok(facts) = engine.ready().await {
-        if !is_first {
-            app.metrics.restarted();
-        }
-        is_first = false;
         tracing::info!(
             model = app.model.name,
             device = facts.device,

@@ -94,7 +94,7 @@ async fn metrics(State(app): State<Arc<App>>) -> Response {
         Ok(engine) => engine.stats().await.ok(),
         Err(_) => None,
     };
-    app.metrics.observe(app.is_ready(), stats.as_ref());
+    app.metrics.observe(app.is_ready(), stats.as_ref(), app.engine.restarts());
     match app.metrics.text() {
         Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
         Err(error) => ApiError::internal(error.to_string()).into_response(),
