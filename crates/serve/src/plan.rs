@@ -5,7 +5,7 @@ use std::sync::Arc;
 use palimpsest_proto::inference::generate_request::Prompt as WirePrompt;
 use palimpsest_proto::inference::{GenerateRequest, Sampling, TokenIds};
 
-use crate::app::App;
+use crate::app::{App, READ_ON_THE_SPOT};
 use crate::generation::{Order, check_length, detokenizer_after};
 use crate::openai::{Api, ApiError, ChatRequest, CompletionRequest, Prompt, Settings, Shape, StreamOptions};
 use crate::random::{fresh_name, fresh_number};
@@ -69,20 +69,10 @@ impl Plan {
     pub(crate) async fn of_chat(app: &Arc<App>, request: ChatRequest) -> Result<Self, ApiError> {
         let settings = request.settings;
         let context = begin(app, &settings, 1)?;
-        let Some(template) = &app.model.template else {
-            let message = "the model has no chat template; ask for completions, or start the server with a template";
-            return Err(ApiError::field("messages", message));
-        };
-        let mut messages = request.messages;
-        for text in messages.iter_mut().flat_map(|message| message.values_mut()) {
-            if let serde_json::Value::String(text) = text {
-                *text = app.model.special.defuse(text);
-            }
-        }
-        let special = app.model.special.named();
-        let text = template
-            .render(&messages, special, request.adds_generation_prompt, &request.template_arguments)
-            .map_err(|why| ApiError::field("messages", format!("messages: the chat template says: {why}")))?;
+        let model = Arc::clone(&app.model);
+        let (messages, begins, more) = (request.messages, request.adds_generation_prompt, request.template_arguments);
+        let rendered = app.work(request.bytes > READ_ON_THE_SPOT, move || model.render(messages, begins, &more)).await;
+        let text = rendered.ok_or_else(|| ApiError::internal("the chat template cannot be rendered"))??;
         // The template writes BOS where there is to be one.
         let ids = app.encode(text, false, true, "messages").await?;
         let left = context.saturating_sub(u32::try_from(ids.len()).unwrap_or(u32::MAX)).max(1);
