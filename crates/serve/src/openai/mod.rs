@@ -6,6 +6,8 @@ mod error;
 mod fields;
 mod format;
 mod messages;
+#[cfg(test)]
+mod mutations;
 mod settings;
 mod shape;
 
