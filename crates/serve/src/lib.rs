@@ -33,6 +33,7 @@ mod plan;
 mod random;
 mod served;
 mod server;
+mod status;
 mod teller;
 mod text;
 mod tls;

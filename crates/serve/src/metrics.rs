@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use palimpsest_proto::inference::StatsReply;
 use prometheus::core::Collector;
@@ -236,11 +236,6 @@ impl Measured {
     /// Tokens that have come.
     pub(crate) fn tokens(&self) -> u64 {
         self.tokens
-    }
-
-    /// How long it has taken so far.
-    pub(crate) fn elapsed(&self) -> Duration {
-        self.began.elapsed()
     }
 }
 
