@@ -90,7 +90,7 @@ impl Arguments {
             limits: ServerLimits {
                 queue_timeout: (self.queue_timeout > 0).then(|| Duration::from_secs(self.queue_timeout)),
                 drain_timeout: Duration::from_secs(self.drain_timeout),
-                ..ServerLimits::default()
+                ..ServerLimits::of(&self.engine)
             },
             ..Config::new(&self.engine.model, SocketAddr::new(self.address, self.port))
         }

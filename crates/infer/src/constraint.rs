@@ -1,12 +1,13 @@
 //! Which tokens may come next, so that an output follows its format.
 
 use std::fmt;
+use std::sync::Arc;
 
 use llguidance::Matcher;
 use llguidance::toktrie::SimpleVob;
 
 use crate::error::{Error, Result};
-use crate::grammars::in_short;
+use crate::grammars::{Lexer, in_short};
 
 /// What llguidance says where no token may come next.
 const NO_TOKEN: &str = "NoExtensionBias";
@@ -14,6 +15,7 @@ const NO_TOKEN: &str = "NoExtensionBias";
 /// Which tokens may come next in the output of one request.
 pub struct Constraint {
     matcher: Matcher,
+    lexer: Arc<Lexer>,
 }
 
 impl fmt::Debug for Constraint {
@@ -23,8 +25,8 @@ impl fmt::Debug for Constraint {
 }
 
 impl Constraint {
-    pub(crate) fn new(matcher: Matcher) -> Self {
-        Self { matcher }
+    pub(crate) fn new(matcher: Matcher, lexer: Arc<Lexer>) -> Self {
+        Self { matcher, lexer }
     }
 
     /// Whether the format is complete, and nothing may come any more.
@@ -37,25 +39,26 @@ impl Constraint {
         if self.is_complete() {
             return Ok(None);
         }
-        let may_end = self.matcher.is_accepting().map_err(lost)?;
+        let may_end = self.matcher.is_accepting().map_err(|error| self.lost(error))?;
         match self.matcher.compute_mask() {
             Ok(mask) => Ok(Some(Allowed(mask))),
             Err(error) if error.to_string().starts_with(NO_TOKEN) => {
                 let cause = "no token of the model's can come next".to_owned();
                 if may_end { Ok(None) } else { Err(Error::FormatLost { cause }) }
             }
-            Err(error) => Err(lost(error)),
+            Err(error) => Err(self.lost(error)),
         }
     }
 
     /// Goes on by a token that may come.
     pub(crate) fn push(&mut self, token: u32) -> Result<()> {
-        self.matcher.consume_token(token).map_err(lost)
+        self.matcher.consume_token(token).map_err(|error| self.lost(error))
     }
-}
 
-fn lost(error: impl fmt::Display) -> Error {
-    Error::FormatLost { cause: in_short(&error.to_string()) }
+    fn lost(&self, error: impl fmt::Display) -> Error {
+        self.lexer.spoil();
+        Error::FormatLost { cause: in_short(&error.to_string()) }
+    }
 }
 
 /// Tokens that may come next.

@@ -53,6 +53,12 @@ pub enum Error {
         /// The field.
         field: &'static str,
     },
+    /// As many different formats are followed as may.
+    #[error("requests under way follow {most} different formats already; try again later")]
+    ManyFormats {
+        /// Formats that may be followed at once.
+        most: usize,
+    },
     /// A format is longer than may be.
     #[error("{field} has {bytes} bytes; give one of {most} at most")]
     FormatTooLarge {
@@ -94,3 +100,18 @@ pub enum Error {
 
 /// Whether a request is taken.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// The field of a request that is wrong, if one is.
+    pub fn field(&self) -> Option<&'static str> {
+        match self {
+            Self::EmptyPrompt | Self::TooLong { .. } | Self::UnknownToken { .. } => Some("prompt"),
+            Self::NothingAskedFor => Some("max_tokens"),
+            Self::Setting { field, .. } => Some(field),
+            Self::NoFormats { .. } | Self::FormatTooLarge { .. } | Self::Format { .. } | Self::FormatLost { .. } => {
+                Some("format")
+            }
+            Self::Full { .. } | Self::ManyFormats { .. } | Self::UnknownEnd { .. } | Self::NoNumbers => None,
+        }
+    }
+}

@@ -11,6 +11,11 @@ use crate::constraint::Constraint;
 use crate::error::{Error, Result};
 use crate::format::Format;
 
+mod kept;
+
+use kept::Kept;
+pub(crate) use kept::Lexer;
+
 /// Bytes that a token may have: as many as the tree of tokens can hold.
 const TOKEN_BYTES: usize = 1000;
 
@@ -23,6 +28,7 @@ const STACK_BYTES: usize = 256 << 20;
 /// The tokens of a model as text, by which formats are followed. Made once for a model, it can be shared by engines.
 pub struct Grammars {
     factory: ParserFactory,
+    kept: Kept,
 }
 
 impl fmt::Debug for Grammars {
@@ -65,13 +71,25 @@ impl Grammars {
         let limits = factory.limits_mut();
         // Errors are told to clients, who know their grammar.
         limits.verbose_errors = false;
-        // A state takes a kilobyte or two.
-        limits.max_lexer_states = 50_000;
-        Ok(Self { factory })
+        // A state takes a kilobyte or two. Those who follow one format share its states.
+        limits.max_lexer_states = 20_000;
+        Ok(Self { factory, kept: Kept::default() })
     }
 
-    /// What follows a format; an error where it can't be followed.
+    /// What follows a format that was read before; nothing where it would have to be read.
+    pub fn known(&self, format: &Format) -> Option<Constraint> {
+        self.kept.find(format)
+    }
+
+    /// What follows a format; an error where it can't be followed. It is read once for all who ask for it.
     pub fn constraint(&self, format: &Format) -> Result<Constraint> {
+        match self.known(format) {
+            Some(constraint) => Ok(constraint),
+            None => self.kept.keep(format, self.read(format)?),
+        }
+    }
+
+    fn read(&self, format: &Format) -> Result<Matcher> {
         let refusal = |cause: String| Error::Format { field: format.field(), cause, remedy: format.remedy() };
         let bytes = format.text().len();
         if bytes > Self::MOST_BYTES {
@@ -97,7 +115,7 @@ impl Grammars {
             // Notices where nothing at all may come.
             None => {
                 matcher.consume_tokens(&[]).map_err(|error| refusal(in_short(&error.to_string())))?;
-                Ok(Constraint::new(matcher))
+                Ok(matcher)
             }
         }
     }

@@ -1,5 +1,8 @@
 //! What a scheduler may use.
 
+use crate::error::{Error, Result};
+use crate::request::Request;
+
 /// What a scheduler may use. Each is one at least.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -10,13 +13,13 @@ pub struct Limits {
     /// Tokens that a step computes at most.
     pub step_tokens: usize,
     /// Rows of logits that a step gives at most, each of the whole vocabulary: one for each token that is drawn, and one for each token of
-    /// a prompt whose log-probabilities are asked for. As many as may run, so that none of them waits for another's.
+    /// a prompt whose log-probabilities are asked for. More than may run: each that draws a token takes one, and prompts share what is left.
     pub step_rows: usize,
     /// Requests that run at once.
     pub running: usize,
     /// Requests that wait at most.
     pub waiting_requests: usize,
-    /// Tokens of the prompts that wait at most.
+    /// Tokens of the prompts that wait at most. A longer one is taken where no other waits.
     pub waiting_tokens: usize,
     /// Tokens that a request may have, its prompt and what it is given.
     pub context: usize,
@@ -25,6 +28,18 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// Says which request can never be taken, however little there is to do.
+    pub fn check(&self, request: &Request) -> Result<()> {
+        let (prompt, new, context) = (request.prompt.len(), request.new_tokens, self.longest());
+        if prompt == 0 {
+            return Err(Error::EmptyPrompt);
+        }
+        if prompt.saturating_add(new) > context {
+            return Err(Error::TooLong { prompt, new, context });
+        }
+        Ok(())
+    }
+
     /// Tokens that one request can have: no more than the whole cache holds.
     pub(crate) fn longest(&self) -> usize {
         self.context.min(self.blocks * self.block_tokens)

@@ -6,6 +6,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use crate::blocks::{BlockId, Blocks};
 use crate::error::{Error, Result};
@@ -61,16 +62,11 @@ impl Scheduler {
 
     /// Says why a request would not be taken.
     pub fn check(&self, request: &Request) -> Result<()> {
-        let (prompt, new) = (request.prompt.len(), request.new_tokens);
-        if prompt == 0 {
-            return Err(Error::EmptyPrompt);
-        }
-        let context = self.limits.longest();
-        if prompt.saturating_add(new) > context {
-            return Err(Error::TooLong { prompt, new, context });
-        }
+        self.limits.check(request)?;
         let (requests, tokens) = (self.waiting.len(), self.waiting_tokens());
-        if requests >= self.limits.waiting_requests || tokens + prompt > self.limits.waiting_tokens {
+        // A prompt that is longer than all that may wait would never be taken: it may wait alone.
+        let has_room = requests == 0 || tokens + request.prompt.len() <= self.limits.waiting_tokens;
+        if requests >= self.limits.waiting_requests || !has_room {
             return Err(Error::Full { requests, tokens });
         }
         Ok(())
@@ -163,35 +159,50 @@ impl Scheduler {
 
     /// One token for each request that is past its prompt.
     fn plan_decoding(&mut self, room: &mut Room) {
+        let kept = self.kept_rows();
         let decoding = self.running.iter().filter(|(_, sequence)| sequence.pending() == 1);
         for id in decoding.map(|(id, _)| *id).collect::<Vec<_>>() {
-            self.plan_some(id, 1, room);
+            let rows = room.rows.saturating_sub(kept);
+            self.plan_some(id, 1, rows, room);
         }
+    }
+
+    /// Rows that are kept for prompts whose log-probabilities are asked for: however many draw a token, these go on.
+    fn kept_rows(&self) -> usize {
+        usize::from(self.limits.step_rows > 1 && self.running.values().any(Sequence::owes_rows))
     }
 
     /// Shares of a step for those whose tokens are not computed yet.
     fn plan_prompts(&mut self, mut room: Room) {
         let waits = self.running.iter().filter(|(_, sequence)| sequence.planned == 0);
-        let mut shares: Vec<(RequestId, usize)> =
-            waits.map(|(id, sequence)| (*id, sequence.pending_within(room.rows))).collect();
-        // What the short ones leave of their even share is the long ones'.
-        shares.sort_by_key(|(_, pending)| *pending);
-        let (mut left, count) = (room.tokens, shares.len());
-        for (number, (_, share)) in shares.iter_mut().enumerate() {
-            *share = (*share).min((left / (count - number)).max(1)).min(left);
-            left -= *share;
+        // Of the rows, first one for each that draws a token. What is left goes to the prompts that owe rows: no long one takes it all.
+        let drawing = waits.clone().filter(|(_, sequence)| !sequence.owes_rows()).count();
+        let mut rows: Vec<(RequestId, usize)> =
+            waits.clone().map(|(id, sequence)| (*id, sequence.rows_due())).collect();
+        deal(&mut rows, room.rows.saturating_sub(drawing).max(1));
+        for ((_, sequence), (_, rows)) in waits.clone().zip(&mut rows) {
+            *rows = if sequence.owes_rows() { *rows } else { 1 };
         }
+        let mut shares: Vec<(RequestId, usize)> =
+            waits.zip(&rows).map(|((id, sequence), (_, rows))| (*id, sequence.pending_within(*rows))).collect();
+        deal(&mut shares, room.tokens);
+        let mut kept = self.kept_rows();
         // The most urgent first: those behind it make room.
-        shares.sort_by_key(|(id, _)| *id);
-        for (id, share) in shares {
-            self.plan_some(id, share, &mut room);
+        for ((id, share), (_, rows)) in shares.into_iter().zip(rows) {
+            let Some(sequence) = self.running.get(&id) else { continue };
+            if sequence.owes_rows() {
+                self.plan_some(id, share, rows, &mut room);
+                kept = 0;
+            } else {
+                self.plan_some(id, share, rows.min(room.rows.saturating_sub(kept)), &mut room);
+            }
         }
     }
 
-    /// Plans so many tokens of a request, or as many as there is room for.
-    fn plan_some(&mut self, id: RequestId, tokens: usize, room: &mut Room) {
+    /// Plans so many tokens of a request, or as many as there is room for, with so many rows of logits at most.
+    fn plan_some(&mut self, id: RequestId, tokens: usize, rows: usize, room: &mut Room) {
         let Some(sequence) = self.running.get(&id) else { return };
-        let tokens = tokens.min(room.tokens).min(sequence.pending_within(room.rows));
+        let tokens = tokens.min(room.tokens).min(sequence.pending_within(rows.min(room.rows)));
         if tokens == 0 || !self.make_room(id, tokens) {
             return;
         }
@@ -224,18 +235,30 @@ impl Scheduler {
 
     /// Lets requests run for which there is room, in order. One for which there is none does not keep back those behind it, but for so long.
     fn admit(&mut self, mut budget: usize) {
-        let ids: Vec<RequestId> = self.waiting.keys().take(LOOK_AHEAD).copied().collect();
         let mut passed_over: Vec<RequestId> = Vec::new();
-        for id in ids {
-            // Its last token, at least, needs a block of its own.
-            if self.running.len() >= self.limits.running || budget == 0 || self.blocks.available() == 0 {
-                break;
-            }
-            let Some(sequence) = self.waiting.get(&id) else { continue };
-            let known = sequence.known_beginning(&self.blocks, &self.limits);
-            if self.is_coming(sequence, known.len()) {
+        let mut looked_at = 0;
+        let mut place = Bound::Unbounded;
+        // Its last token, at least, needs a block of its own.
+        while looked_at < LOOK_AHEAD
+            && self.running.len() < self.limits.running
+            && budget > 0
+            && self.blocks.available() > 0
+        {
+            let Some((id, sequence)) = self.waiting.range((place, Bound::Unbounded)).next() else { break };
+            let id = *id;
+            place = Bound::Excluded(id);
+            // Those who wait for what another computes keep back nobody, however many they are.
+            if self.still_awaits(sequence) {
                 continue;
             }
+            let known = sequence.known_beginning(&self.blocks, &self.limits);
+            if let Some(awaited) = self.coming(sequence, known.len()) {
+                if let Some(sequence) = self.waiting.get_mut(&id) {
+                    sequence.awaits = Some(awaited);
+                }
+                continue;
+            }
+            looked_at += 1;
             if !self.has_room(sequence, &known) {
                 if sequence.passed_over >= PASSED_OVER {
                     break;
@@ -255,20 +278,27 @@ impl Scheduler {
         }
     }
 
-    /// Whether a request that runs is about to compute a good part of what this one would, beyond its `known` blocks. It waits for that no
-    /// longer than the other runs.
-    fn is_coming(&self, sequence: &Sequence, known: usize) -> bool {
+    /// The request that runs and is about to compute a good part of what this one would, beyond its `known` blocks, and how many of its
+    /// tokens that is. It is waited for no longer than it runs.
+    fn coming(&self, sequence: &Sequence, known: usize) -> Option<(RequestId, usize)> {
         if !self.limits.reuses_prefixes || sequence.owes_rows() {
-            return false;
+            return None;
         }
         let known = known * self.limits.block_tokens;
         let worthwhile = known + (sequence.tokens.len() - known).div_ceil(WORTHWHILE);
         // One that owes logits of its prompt is slow: a step gives few rows.
-        self.running.values().filter(|running| !running.owes_rows()).any(|running| {
+        self.running.iter().filter(|(_, running)| !running.owes_rows()).find_map(|(id, running)| {
             // The least that both have to begin with for it to be worth waiting.
             let shared = worthwhile.max(running.computed + 1).next_multiple_of(self.limits.block_tokens);
-            shared < sequence.tokens.len() && running.tokens.get(..shared) == Some(&sequence.tokens[..shared])
+            let begins_alike =
+                shared < sequence.tokens.len() && running.tokens.get(..shared) == Some(&sequence.tokens[..shared]);
+            begins_alike.then_some((*id, shared))
         })
+    }
+
+    /// Whether what a request was found to wait for is still to come; whatever else there may be is not looked for until then.
+    fn still_awaits(&self, sequence: &Sequence) -> bool {
+        sequence.awaits.is_some_and(|(id, tokens)| self.running.get(&id).is_some_and(|other| other.computed < tokens))
     }
 
     /// Whether all that a request needs until its next token is free, beside what those that run need soon.
@@ -281,6 +311,17 @@ impl Scheduler {
         let reserve = if self.running.is_empty() { 0 } else { self.running.len() + 1 };
         idle + new + promised + reserve <= self.blocks.available()
     }
+}
+
+/// Makes what each wants its share of what there is, in the order of requests. What the short ones leave of their even share is the long ones'.
+fn deal(wanted: &mut [(RequestId, usize)], mut left: usize) {
+    wanted.sort_by_key(|(_, wanted)| *wanted);
+    let count = wanted.len();
+    for (number, (_, share)) in wanted.iter_mut().enumerate() {
+        *share = (*share).min((left / (count - number)).max(1)).min(left);
+        left -= *share;
+    }
+    wanted.sort_by_key(|(id, _)| *id);
 }
 
 #[cfg(test)]

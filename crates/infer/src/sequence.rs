@@ -28,6 +28,8 @@ pub(crate) struct Sequence {
     pub(crate) is_cancelled: bool,
     /// How often another that came later went before it, because there was no room for this one.
     pub(crate) passed_over: u32,
+    /// The request that computes what this one begins with, and how many tokens of it are waited for.
+    pub(crate) awaits: Option<(RequestId, usize)>,
     /// Whether a step has computed some of it.
     has_begun: bool,
 }
@@ -46,6 +48,7 @@ impl Sequence {
             planned: 0,
             is_cancelled: false,
             passed_over: 0,
+            awaits: None,
             has_begun: false,
         }
     }
@@ -83,6 +86,11 @@ impl Sequence {
     /// Whether logits of its prompt are still to be given.
     pub(crate) fn owes_rows(&self) -> bool {
         !self.due.is_empty()
+    }
+
+    /// Rows of its prompt that could be given now.
+    pub(crate) fn rows_due(&self) -> usize {
+        if self.due.contains(&self.computed) { self.due.end - self.computed } else { 0 }
     }
 
     /// Tokens of the prompt that the step under way computes.

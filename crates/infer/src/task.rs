@@ -27,7 +27,7 @@ impl Task {
     pub const MOST_LOGPROBS: usize = 128;
 
     /// Says what a model of so many tokens can't be asked for.
-    pub(crate) fn check(&self, vocabulary: usize) -> Result<()> {
+    pub fn check(&self, vocabulary: usize) -> Result<()> {
         self.sampling.check()?;
         if let Some(token) = self.request.prompt.iter().find(|token| **token as usize >= vocabulary) {
             return Err(Error::UnknownToken { token: *token, vocabulary });

@@ -195,7 +195,7 @@ fn live(limits: Limits, turns: &[Turn]) -> Result<Figures, TestCaseError> {
                 Err(Error::TooLong { context, .. }) => prop_assert!(prompt.len() + new_tokens > context),
                 Err(Error::Full { .. }) => prop_assert!(
                     before.waiting >= limits.waiting_requests
-                        || before.waiting_tokens + prompt.len() > limits.waiting_tokens
+                        || before.waiting > 0 && before.waiting_tokens + prompt.len() > limits.waiting_tokens
                 ),
                 Err(error) => return Err(TestCaseError::fail(error.to_string())),
             }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use palimpsest_vocab::Tokenizer;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use crate::blocking::Blocking;
+use crate::bodies::Bodies;
 use crate::config::{Config, ServerLimits};
 use crate::error::Result;
 use crate::keys::ApiKeys;
@@ -17,6 +19,9 @@ use crate::served::ServedModel;
 /// Bytes of text that are encoded on the spot. More would keep others waiting.
 const ENCODED_ON_THE_SPOT: usize = 4096;
 
+/// Bytes of a body that is read, and of whose conversation a text is made, on the spot.
+pub(crate) const READ_ON_THE_SPOT: usize = 64 << 10;
+
 /// What all requests share.
 #[derive(Debug)]
 pub(crate) struct App {
@@ -28,8 +33,10 @@ pub(crate) struct App {
     pub(crate) phase: watch::Receiver<Phase>,
     /// One for each request that may be under way.
     slots: Arc<Semaphore>,
-    /// One for each long text that may be encoded at once.
-    encoders: Semaphore,
+    /// What bodies take while they are read.
+    pub(crate) bodies: Bodies,
+    /// Threads for what takes long: bodies, conversations and texts that are large.
+    blocking: Blocking,
 }
 
 impl App {
@@ -50,7 +57,8 @@ impl App {
             keys,
             phase,
             slots: Arc::new(Semaphore::new(config.limits.requests)),
-            encoders: Semaphore::new(cores),
+            bodies: Bodies::new(config.limits.bodies_bytes),
+            blocking: Blocking::new(cores),
         })
     }
 
@@ -97,14 +105,18 @@ impl App {
         param: &str,
     ) -> Result<Vec<u32>, ApiError> {
         let refuse = |error: palimpsest_vocab::Error| ApiError::field(param, format!("{param}: {error}"));
-        if text.len() <= ENCODED_ON_THE_SPOT {
-            return self.model.encode(&text, begins, names_tokens).map_err(refuse);
-        }
-        let _permit = self.encoders.acquire().await.map_err(|_| draining())?;
-        let model = Arc::clone(&self.model);
-        let encoded = tokio::task::spawn_blocking(move || model.encode(&text, begins, names_tokens)).await;
-        let lost = |_| ApiError::internal(format!("{param} cannot be encoded"));
-        encoded.map_err(lost)?.map_err(refuse)
+        let (is_long, model) = (text.len() > ENCODED_ON_THE_SPOT, Arc::clone(&self.model));
+        let encoded = self.work(is_long, move || model.encode(&text, begins, names_tokens)).await;
+        encoded.ok_or_else(|| ApiError::internal(format!("{param} cannot be encoded")))?.map_err(refuse)
+    }
+
+    /// Does some work, on a thread of its own where it `is_long`; nothing where that fails.
+    pub(crate) async fn work<T: Send + 'static>(
+        &self,
+        is_long: bool,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        if is_long { self.blocking.run(work).await } else { Some(work()) }
     }
 }
 

@@ -4,6 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
+
+use crate::engine_settings::EngineSettings;
 use crate::error::{Error, Result};
 
 /// What is served, and where.
@@ -55,6 +58,7 @@ impl Config {
         }
         for (field, value) in [
             ("body_bytes", limits.body_bytes),
+            ("bodies_bytes", limits.bodies_bytes),
             ("connections", limits.connections),
             ("requests", limits.requests),
             ("choices", limits.choices),
@@ -62,6 +66,12 @@ impl Config {
             if value == 0 {
                 return refuse(field, "has to be 1 at least");
             }
+            if value > Semaphore::MAX_PERMITS {
+                return refuse(field, "is more than can be counted; ask for less");
+            }
+        }
+        if limits.bodies_bytes < limits.body_bytes {
+            return refuse("bodies_bytes", "is less than body_bytes: a large body would never be read");
         }
         Ok(())
     }
@@ -90,6 +100,8 @@ pub struct TlsFiles {
 pub struct ServerLimits {
     /// Bytes of a request's body.
     pub body_bytes: usize,
+    /// Bytes of all bodies that are being read at once, which take some times as much while they are; more are answered 429.
+    pub bodies_bytes: usize,
     /// Bytes of a request's head.
     pub header_bytes: usize,
     /// How long a head may take to come, and a connection be quiet between requests.
@@ -112,10 +124,22 @@ pub struct ServerLimits {
     pub drain_timeout: Duration,
 }
 
+impl ServerLimits {
+    /// The usual ones, but for as many requests as an engine of these settings has at once, and connections for them.
+    pub fn of(engine: &EngineSettings) -> Self {
+        let usual = Self::default();
+        let requests = usual.requests.max(engine.max_queued_requests.saturating_add(engine.max_sequences));
+        // Whoever asks how the server is needs one, too.
+        let connections = usual.connections.max(requests.saturating_add(usual.requests));
+        Self { requests, connections, ..usual }
+    }
+}
+
 impl Default for ServerLimits {
     fn default() -> Self {
         Self {
             body_bytes: 8 << 20,
+            bodies_bytes: 128 << 20,
             header_bytes: 32 << 10,
             header_timeout: Duration::from_secs(60),
             body_timeout: Duration::from_secs(60),
@@ -127,5 +151,31 @@ impl Default for ServerLimits {
             drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(30),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        settings: EngineSettings,
+    }
+
+    #[test]
+    fn a_server_takes_what_its_engine_lets_wait() {
+        let limits = |words: &str| ServerLimits::of(&Line::parse_from(words.split(' ')).settings);
+        let usual = limits("x --model m");
+        assert_eq!((usual.requests, usual.connections), (2048, 4096));
+        let large = limits("x --model m --max-queued-requests 10000 --max-sequences 100");
+        assert_eq!((large.requests, large.connections), (10_100, 12_148));
+        let mut config = Config::new("m", SocketAddr::from(([127, 0, 0, 1], 0)));
+        assert!(config.validate().is_ok());
+        config.limits = limits(&format!("x --model m --max-queued-requests {}", usize::MAX));
+        assert!(config.validate().unwrap_err().to_string().contains("than can be counted"));
     }
 }

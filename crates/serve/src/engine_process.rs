@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -67,9 +68,11 @@ impl EngineProcess {
         command.process_group(0);
         let (state, receiver) = watch::channel(EngineState::Starting);
         let (stop, stopped) = watch::channel(false);
-        let keeper = Keeper { command, policy, _folder: folder, socket, state, stopped };
+        let starts = Arc::new(AtomicU64::new(0));
+        let link = EngineLink::new(receiver, Arc::clone(&starts));
+        let keeper = Keeper { command, policy, _folder: folder, socket, state, starts, stopped };
         let task = tokio::spawn(keeper.keep());
-        Ok(Self { link: EngineLink::new(receiver), stop, task })
+        Ok(Self { link, stop, task })
     }
 
     /// The way to it.
@@ -97,6 +100,7 @@ struct Keeper {
     _folder: TempDir,
     socket: PathBuf,
     state: watch::Sender<EngineState>,
+    starts: Arc<AtomicU64>,
     stopped: watch::Receiver<bool>,
 }
 
@@ -121,6 +125,7 @@ impl Keeper {
                 Ok(child) => child,
                 Err(error) => return self.give_up(Error::Spawn(error).to_string()),
             };
+            self.starts.fetch_add(1, Ordering::Relaxed);
             let (how, ready) = match self.watch(child).await {
                 End::Asked => return self.give_up("the engine has been stopped".to_owned()),
                 // One that was ready before may find less memory than it did, for a while.

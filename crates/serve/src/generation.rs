@@ -7,12 +7,13 @@ use palimpsest_proto::inference::finished::Reason;
 use palimpsest_proto::inference::generate_reply::Event;
 use palimpsest_proto::inference::{GenerateReply, GenerateRequest, Token};
 use tokio::sync::watch;
-use tonic::{Code, Status, Streaming};
+use tonic::{Status, Streaming};
 
 use crate::app::{App, draining, restarting};
 use crate::metrics::{Ended, Measured};
 use crate::openai::ApiError;
 use crate::phase::{Phase, reached};
+use crate::status::{Names, told_by_engine};
 use crate::text::{Detokenizer, StopMatcher};
 
 /// What one choice asks for.
@@ -24,8 +25,10 @@ pub(crate) struct Order {
     pub(crate) prompt_tokens: usize,
     /// Texts that end it.
     pub(crate) stop: Vec<String>,
-    /// The field that says what the output must look like, where the engine refuses it.
-    pub(crate) format_field: &'static str,
+    /// Tokens that end it.
+    pub(crate) ends: Vec<u32>,
+    /// How it calls its fields, where the engine refuses one.
+    pub(crate) names: Names,
     /// Decodes what comes, after the prompt.
     pub(crate) detokenizer: Detokenizer,
 }
@@ -64,9 +67,12 @@ pub(crate) struct Generation {
     measured: Measured,
     phase: watch::Receiver<Phase>,
     queue_timeout: Option<Duration>,
+    began: Instant,
+    /// Tokens that end it, and are no part of its text.
+    ends: Vec<u32>,
     /// Tokens of the prompt that were in the cache, once the engine has begun.
     cached: Option<u64>,
-    format_field: &'static str,
+    names: Names,
     is_over: bool,
 }
 
@@ -75,9 +81,9 @@ impl Generation {
     pub(crate) async fn start(app: &App, order: Order, began: Instant) -> Result<Self, ApiError> {
         let mut client = app.connected()?.client();
         let mut phase = app.phase.clone();
-        let field = order.format_field;
+        let names = order.names;
         let taken = async {
-            let refused = |status: Status| refused(&status, field);
+            let refused = |status: Status| told_by_engine(&status, names);
             let mut events = client.generate(order.request).await.map_err(refused)?.into_inner();
             // Always that it is accepted.
             events.message().await.map_err(refused)?.ok_or_else(restarting)?;
@@ -86,6 +92,8 @@ impl Generation {
         let events = tokio::select! {
             events = taken => events?,
             () = reached(&mut phase, Phase::Closing) => return Err(draining()),
+            // A format may wait to be read.
+            () = queue_end(app.limits.queue_timeout, began) => return Err(waited_too_long()),
         };
         Ok(Self {
             events,
@@ -94,8 +102,10 @@ impl Generation {
             measured: app.metrics.begin(order.prompt_tokens, began),
             phase,
             queue_timeout: app.limits.queue_timeout,
+            began,
+            ends: order.ends,
             cached: None,
-            format_field: field,
+            names,
             is_over: false,
         })
     }
@@ -119,19 +129,13 @@ impl Generation {
     }
 
     async fn event(&mut self) -> Result<Event, ApiError> {
-        let left = match self.queue_timeout {
-            Some(timeout) if self.cached.is_none() => Some(timeout.saturating_sub(self.measured.elapsed())),
-            _ => None,
-        };
+        let waits = self.queue_timeout.filter(|_| self.cached.is_none());
         let message = tokio::select! {
-            // Mostly there is something already.
+            // The end first: there may always be something more. Then what is there already.
             biased;
-            message = self.events.message() => message.map_err(|status| broken(&status, self.format_field))?,
             () = reached(&mut self.phase, Phase::Closing) => return Err(draining()),
-            () = tokio::time::sleep(left.unwrap_or_default()), if left.is_some() => {
-                let message = "the request has waited for the engine for too long; try again later";
-                return Err(ApiError::unavailable("queue_timeout", message));
-            }
+            message = self.events.message() => message.map_err(|status| told_by_engine(&status, self.names))?,
+            () = queue_end(waits, self.began) => return Err(waited_too_long()),
         };
         // A stream that ends without an end is one of an engine that is gone.
         message.and_then(|reply| reply.event).ok_or_else(restarting)
@@ -148,7 +152,8 @@ impl Generation {
             Event::PromptTokens(prompt) => Some(Piece { prompt: prompt.tokens, ..Piece::default() }),
             Event::Token(token) => {
                 self.measured.token();
-                let decoded = self.detokenizer.push(token.id);
+                let decoded =
+                    if self.ends.contains(&token.id) { String::new() } else { self.detokenizer.push(token.id) };
                 let released = self.stop.push(decoded.clone());
                 let end = released.is_stopped.then(|| self.end(Reason::Stop));
                 Some(Piece { prompt: Vec::new(), token: Some(token), decoded, text: released.text, end })
@@ -175,67 +180,31 @@ impl Generation {
     }
 }
 
+/// Waits until a request that came at `began` has waited for as long as it may; for ever, where it may.
+async fn queue_end(timeout: Option<Duration>, began: Instant) {
+    match timeout {
+        Some(timeout) => tokio::time::sleep(timeout.saturating_sub(began.elapsed())).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn waited_too_long() -> ApiError {
+    ApiError::unavailable("queue_timeout", "the request has waited for the engine for too long; try again later")
+}
+
+/// The tokens that end what a request is given: its own, and the model's, unless those are tokens as any other. A format ends with them even
+/// then.
+pub(crate) fn ends_of(request: &GenerateRequest, model: &[u32]) -> Vec<u32> {
+    let model = if request.ignore_ends && request.format.is_none() { &[] } else { model };
+    [&request.stop_ids, model].concat()
+}
+
 /// What the API calls a reason.
 pub(crate) fn finish_reason(reason: Reason) -> &'static str {
     match reason {
         Reason::Length => "length",
         Reason::Stop | Reason::Unspecified => "stop",
     }
-}
-
-/// Why the engine does not take a request.
-fn refused(status: &Status, format_field: &'static str) -> ApiError {
-    match status.code() {
-        Code::ResourceExhausted if !is_lost(status) => ApiError::full(status.message()),
-        _ => broken(status, format_field),
-    }
-}
-
-/// Why the engine does not go on with a request.
-fn broken(status: &Status, format_field: &'static str) -> ApiError {
-    match status.code() {
-        _ if is_lost(status) => restarting(),
-        Code::Unavailable => restarting(),
-        Code::InvalidArgument => {
-            let message = status.message();
-            match param_of(message, format_field) {
-                Some(param) => ApiError::field(param, message),
-                None => ApiError::request(message),
-            }
-        }
-        Code::Internal => ApiError::internal(status.message()),
-        Code::ResourceExhausted => ApiError::unavailable("slow_reader", status.message()),
-        _ => ApiError::internal(format!("the engine has failed: {}", status.message())),
-    }
-}
-
-/// Whether a status is not the engine's own, but what the transport makes of its death.
-fn is_lost(status: &Status) -> bool {
-    std::error::Error::source(status).is_some()
-}
-
-/// The field that a refusal of the engine begins with, as requests call it.
-fn param_of(message: &str, format_field: &'static str) -> Option<&'static str> {
-    let message = message.strip_prefix("the ").unwrap_or(message);
-    let name = message.split(|character: char| !(character.is_ascii_alphanumeric() || character == '_')).next()?;
-    let names = [
-        ("temperature", "temperature"),
-        ("top_p", "top_p"),
-        ("min_p", "min_p"),
-        ("repetition_penalty", "repetition_penalty"),
-        ("frequency_penalty", "frequency_penalty"),
-        ("presence_penalty", "presence_penalty"),
-        ("logit_bias", "logit_bias"),
-        ("logprobs", "logprobs"),
-        ("prompt_logprobs", "echo"),
-        ("stop_ids", "stop_token_ids"),
-        ("format", format_field),
-        ("json_schema", format_field),
-        ("regex", format_field),
-        ("lark", format_field),
-        ("prompt", "prompt"),
-    ];
-    names.into_iter().find(|(engines, _)| *engines == name).map(|(_, ours)| ours)
 }
 
 /// Says which order does not fit the context; `param` is what its prompt comes from.

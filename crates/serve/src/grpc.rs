@@ -16,8 +16,9 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, async_trait};
 
 use crate::app::App;
-use crate::generation::{Generation, Order, Piece, check_length};
-use crate::openai::ApiError;
+use crate::generation::{Generation, Order, Piece, check_length, ends_of};
+use crate::openai::{ApiError, BIASES, STOP_BYTES, STOP_TOKENS, STOPS, check_bytes};
+use crate::status::Names;
 use crate::text::Detokenizer;
 
 /// The public gRPC service.
@@ -37,7 +38,9 @@ impl Public {
     }
 
     async fn order(&self, mut request: GenerateRequest) -> Result<Order, ApiError> {
-        let context = self.app.connected()?.facts.context;
+        check_bounds(&request)?;
+        let engine = self.app.connected()?;
+        let context = engine.facts.context;
         let ids = match request.prompt.take() {
             Some(Prompt::Ids(ids)) => ids.ids,
             Some(Prompt::Text(text)) => self.app.encode(text, true, false, "prompt").await?,
@@ -45,15 +48,28 @@ impl Public {
         };
         check_length(ids.len(), request.max_tokens, context, "prompt")?;
         let stop = std::mem::take(&mut request.stop);
-        if stop.len() > 16 || stop.iter().any(|text| !(1..=1024).contains(&text.len())) {
-            return Err(ApiError::field("stop", "stop has to be at most 16 texts of 1 to 1024 bytes"));
-        }
         let before: &[u32] = if request.prompt_logprobs { &[] } else { &ids };
         let detokenizer = Detokenizer::after(self.app.tokenizer(), before);
         let prompt_tokens = ids.len();
         request.prompt = Some(Prompt::Ids(TokenIds { ids }));
-        Ok(Order { request, prompt_tokens, stop, format_field: "format", detokenizer })
+        let ends = ends_of(&request, &engine.facts.end_ids);
+        Ok(Order { request, prompt_tokens, stop, ends, names: Names::Wire, detokenizer })
     }
+}
+
+/// Says which field holds more than it may, as over HTTP.
+fn check_bounds(request: &GenerateRequest) -> Result<(), ApiError> {
+    if request.stop.len() > STOPS || request.stop.iter().any(|text| !(1..=STOP_BYTES).contains(&text.len())) {
+        let message = format!("stop has to be at most {STOPS} texts of 1 to {STOP_BYTES} bytes");
+        return Err(ApiError::field("stop", message));
+    }
+    let biases = request.sampling.as_ref().map_or(0, |sampling| sampling.logit_bias.len());
+    for (field, count, most) in [("stop_ids", request.stop_ids.len(), STOP_TOKENS), ("logit_bias", biases, BIASES)] {
+        if count > most {
+            return Err(ApiError::field(field, format!("{field} has {count} entries; give {most} at most")));
+        }
+    }
+    request.format.as_ref().map_or(Ok(()), |format| check_bytes(format, "format"))
 }
 
 type Replies = Pin<Box<dyn Stream<Item = Result<GenerateReply, Status>> + Send>>;

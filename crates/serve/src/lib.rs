@@ -13,6 +13,8 @@
 //! Nothing here knows torch: a model is whatever implements [`palimpsest_infer::Model`].
 
 mod app;
+mod blocking;
+mod bodies;
 mod config;
 mod engine_process;
 mod engine_service;
@@ -26,10 +28,12 @@ mod link;
 mod metrics;
 mod openai;
 mod phase;
+mod place;
 mod plan;
 mod random;
 mod served;
 mod server;
+mod status;
 mod teller;
 mod text;
 mod tls;

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use palimpsest_proto::inference::inference_client::InferenceClient;
@@ -72,6 +73,8 @@ impl Connected {
 #[derive(Clone, Debug)]
 pub struct EngineLink {
     state: watch::Receiver<EngineState>,
+    /// Processes that were started.
+    starts: Arc<AtomicU64>,
 }
 
 impl EngineLink {
@@ -79,11 +82,16 @@ impl EngineLink {
     pub async fn connect(socket: &Path) -> Result<Self> {
         let connected = connect(socket).await?;
         let (_, state) = watch::channel(EngineState::Ready(Arc::new(connected)));
-        Ok(Self { state })
+        Ok(Self { state, starts: Arc::default() })
     }
 
-    pub(crate) fn new(state: watch::Receiver<EngineState>) -> Self {
-        Self { state }
+    pub(crate) fn new(state: watch::Receiver<EngineState>, starts: Arc<AtomicU64>) -> Self {
+        Self { state, starts }
+    }
+
+    /// Processes that were started after the first, whether they came to be ready or not.
+    pub(crate) fn restarts(&self) -> u64 {
+        self.starts.load(Ordering::Relaxed).saturating_sub(1)
     }
 
     /// Whether the engine takes requests.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use palimpsest_proto::inference::StatsReply;
 use prometheus::core::Collector;
@@ -34,13 +34,14 @@ pub(crate) struct Metrics {
     finished: IntCounterVec,
     http_requests: IntCounterVec,
     http_in_flight: IntGauge,
-    restarts: IntCounter,
 }
 
 /// What an engine counts. It begins anew with each process; these go on.
 #[derive(Clone, Debug)]
 struct EngineCounters {
-    newest: Arc<Mutex<StatsReply>>,
+    /// What was taken in of each process, by its instance. There are few, as each has loaded a model.
+    known: Arc<Mutex<HashMap<u64, StatsReply>>>,
+    restarts: IntCounter,
     prefix_queries: IntCounter,
     prefix_hits: IntCounter,
     prompt_tokens: IntCounter,
@@ -107,7 +108,6 @@ impl Metrics {
                 &["method", "path", "code"],
             )?)?,
             http_in_flight: names.gauge("http_requests_in_flight", "HTTP requests being answered")?,
-            restarts: names.counter("engine_restarts_total", "Engine processes started after the first")?,
             registry,
         };
         for ended in [Ended::Stop, Ended::Length, Ended::Abort, Ended::Error] {
@@ -133,13 +133,8 @@ impl Metrics {
         self.http_in_flight.add(requests);
     }
 
-    /// The engine's process has been started anew.
-    pub(crate) fn restarted(&self) {
-        self.restarts.inc();
-    }
-
-    /// Whether requests are taken, and what the engine does; nothing where there is none.
-    pub(crate) fn observe(&self, is_ready: bool, stats: Option<&StatsReply>) {
+    /// Whether requests are taken, what the engine does, nothing where there is none, and how often its process was started anew.
+    pub(crate) fn observe(&self, is_ready: bool, stats: Option<&StatsReply>, restarts: u64) {
         self.ready.set(is_ready.into());
         let idle = StatsReply::default();
         let now = stats.unwrap_or(&idle);
@@ -148,9 +143,7 @@ impl Metrics {
         let capacity = now.cache_tokens.max(1) as f64;
         self.cache_usage.set(now.cache_tokens_used as f64 / capacity);
         self.cache_tokens.set(i64::try_from(now.cache_tokens).unwrap_or(i64::MAX));
-        if let Some(stats) = stats {
-            self.engine.observe(stats);
-        }
+        self.engine.observe(stats, restarts);
     }
 
     /// The figures as Prometheus reads them.
@@ -165,7 +158,8 @@ impl EngineCounters {
     fn new(names: &Names<'_>) -> prometheus::Result<Self> {
         let seconds = |name: &str, help: &str| names.register(prometheus::Counter::new(name_of(name), help)?);
         Ok(Self {
-            newest: Arc::default(),
+            known: Arc::default(),
+            restarts: names.counter("engine_restarts_total", "Engine processes started after the first")?,
             prefix_queries: names.counter("prefix_cache_queries_total", "Prompt tokens looked for in the cache")?,
             prefix_hits: names.counter("prefix_cache_hits_total", "Prompt tokens found in the cache")?,
             prompt_tokens: names.counter("prompt_tokens_total", "Prompt tokens computed")?,
@@ -177,20 +171,31 @@ impl EngineCounters {
         })
     }
 
-    /// Adds what is new. A process that has begun anew has counted less than the one before.
-    fn observe(&self, now: &StatsReply) {
-        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = if now.steps < newest.steps { StatsReply::default() } else { newest.clone() };
-        self.prefix_queries.inc_by(now.prefix_queries.saturating_sub(before.prefix_queries));
-        self.prefix_hits.inc_by(now.prefix_hits.saturating_sub(before.prefix_hits));
-        self.prompt_tokens.inc_by(now.prompt_tokens.saturating_sub(before.prompt_tokens));
-        self.generated_tokens.inc_by(now.generated_tokens.saturating_sub(before.generated_tokens));
-        self.preemptions.inc_by(now.preemptions.saturating_sub(before.preemptions));
-        self.steps.inc_by(now.steps.saturating_sub(before.steps));
-        self.step_seconds.inc_by((now.step_seconds - before.step_seconds).max(0.0));
-        self.model_seconds.inc_by((now.model_seconds - before.model_seconds).max(0.0));
-        *newest = now.clone();
+    /// Adds what is new. Two may ask at once, and what one of them was told may be older than what the other has brought.
+    fn observe(&self, stats: Option<&StatsReply>, restarts: u64) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        count(&self.restarts, &mut self.restarts.get(), restarts);
+        let Some(now) = stats else { return };
+        let before = known.entry(now.instance).or_default();
+        count(&self.prefix_queries, &mut before.prefix_queries, now.prefix_queries);
+        count(&self.prefix_hits, &mut before.prefix_hits, now.prefix_hits);
+        count(&self.prompt_tokens, &mut before.prompt_tokens, now.prompt_tokens);
+        count(&self.generated_tokens, &mut before.generated_tokens, now.generated_tokens);
+        count(&self.preemptions, &mut before.preemptions, now.preemptions);
+        count(&self.steps, &mut before.steps, now.steps);
+        measure(&self.step_seconds, &mut before.step_seconds, now.step_seconds);
+        measure(&self.model_seconds, &mut before.model_seconds, now.model_seconds);
     }
+}
+
+fn count(counter: &IntCounter, before: &mut u64, now: u64) {
+    counter.inc_by(now.saturating_sub(*before));
+    *before = now.max(*before);
+}
+
+fn measure(counter: &prometheus::Counter, before: &mut f64, now: f64) {
+    counter.inc_by((now - *before).max(0.0));
+    *before = now.max(*before);
 }
 
 /// A choice under way.
@@ -232,11 +237,6 @@ impl Measured {
     pub(crate) fn tokens(&self) -> u64 {
         self.tokens
     }
-
-    /// How long it has taken so far.
-    pub(crate) fn elapsed(&self) -> Duration {
-        self.began.elapsed()
-    }
 }
 
 impl Drop for Measured {
@@ -271,5 +271,28 @@ impl Names<'_> {
     fn histogram(&self, figure: &str, help: &str, buckets: &[f64]) -> prometheus::Result<Histogram> {
         let options = HistogramOpts::new(name_of(figure), help).buckets(buckets.to_vec());
         self.register(Histogram::with_opts(options)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_engine_has_counted_is_added_once_in_whatever_order_it_is_told() {
+        let metrics = Metrics::new("m").unwrap();
+        let told = |instance: u64, steps: u64, restarts: u64| {
+            let stats = StatsReply { instance, steps, step_seconds: steps as f64, ..StatsReply::default() };
+            metrics.observe(true, Some(&stats), restarts);
+            (metrics.engine.steps.get(), metrics.engine.step_seconds.get(), metrics.engine.restarts.get())
+        };
+        assert_eq!(told(7, 100, 0), (100, 100.0, 0));
+        assert_eq!(told(7, 105, 0), (105, 105.0, 0));
+        // Asked before, and answered after.
+        assert_eq!(told(7, 100, 0), (105, 105.0, 0));
+        // Another process that has counted more since than the one before, and a late word of that.
+        assert_eq!(told(8, 200, 3), (305, 305.0, 3));
+        assert_eq!(told(7, 106, 2), (306, 306.0, 3));
+        assert_eq!(told(8, 201, 3), (307, 307.0, 3));
     }
 }

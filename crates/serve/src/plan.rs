@@ -5,11 +5,13 @@ use std::sync::Arc;
 use palimpsest_proto::inference::generate_request::Prompt as WirePrompt;
 use palimpsest_proto::inference::{GenerateRequest, Sampling, TokenIds};
 
-use crate::app::App;
-use crate::generation::{Order, check_length, detokenizer_after};
+use crate::app::{App, READ_ON_THE_SPOT};
+use crate::generation::{Order, check_length, detokenizer_after, ends_of};
+use crate::link::Connected;
 use crate::openai::{Api, ApiError, ChatRequest, CompletionRequest, Prompt, Settings, Shape, StreamOptions};
 use crate::random::{fresh_name, fresh_number};
 use crate::served::seconds_since_1970;
+use crate::status::Names;
 use crate::teller::Echo;
 use crate::text::{Detokenizer, TokenTexts};
 
@@ -36,7 +38,8 @@ impl Plan {
     /// For completions.
     pub(crate) async fn of_completion(app: &Arc<App>, request: CompletionRequest) -> Result<Self, ApiError> {
         let settings = request.settings;
-        let context = begin(app, &settings, request.prompts.len())?;
+        let engine = begin(app, &settings, request.prompts.len())?;
+        let context = engine.facts.context;
         let logprobs = Logprobs {
             likeliest: request.logprobs,
             // Without a token to give there is nothing else to ask an engine for.
@@ -59,7 +62,7 @@ impl Plan {
                 text: text.unwrap_or_else(|| app.model.tokenizer.decode(&ids)),
                 detokenizer: Detokenizer::after(app.tokenizer(), &[]),
             });
-            let orders = orders(app, &settings, ids, request.max_tokens, logprobs);
+            let orders = orders(app, &engine, &settings, ids, request.max_tokens, logprobs);
             choices.extend(orders.into_iter().map(|order| (order, echo.clone())));
         }
         Ok(Self::new(app, Api::Completion, settings, choices, prompt_tokens, logprobs))
@@ -68,21 +71,12 @@ impl Plan {
     /// For chat completions.
     pub(crate) async fn of_chat(app: &Arc<App>, request: ChatRequest) -> Result<Self, ApiError> {
         let settings = request.settings;
-        let context = begin(app, &settings, 1)?;
-        let Some(template) = &app.model.template else {
-            let message = "the model has no chat template; ask for completions, or start the server with a template";
-            return Err(ApiError::field("messages", message));
-        };
-        let mut messages = request.messages;
-        for text in messages.iter_mut().flat_map(|message| message.values_mut()) {
-            if let serde_json::Value::String(text) = text {
-                *text = app.model.special.defuse(text);
-            }
-        }
-        let special = app.model.special.named();
-        let text = template
-            .render(&messages, special, request.adds_generation_prompt, &request.template_arguments)
-            .map_err(|why| ApiError::field("messages", format!("messages: the chat template says: {why}")))?;
+        let engine = begin(app, &settings, 1)?;
+        let context = engine.facts.context;
+        let model = Arc::clone(&app.model);
+        let (messages, begins, more) = (request.messages, request.adds_generation_prompt, request.template_arguments);
+        let rendered = app.work(request.bytes > READ_ON_THE_SPOT, move || model.render(messages, begins, &more)).await;
+        let text = rendered.ok_or_else(|| ApiError::internal("the chat template cannot be rendered"))??;
         // The template writes BOS where there is to be one.
         let ids = app.encode(text, false, true, "messages").await?;
         let left = context.saturating_sub(u32::try_from(ids.len()).unwrap_or(u32::MAX)).max(1);
@@ -90,7 +84,7 @@ impl Plan {
         check_length(ids.len(), max_tokens, context, "messages")?;
         let logprobs = Logprobs { likeliest: request.logprobs, of_prompt: false };
         let prompt_tokens = ids.len() as u64;
-        let choices = orders(app, &settings, ids, max_tokens, logprobs);
+        let choices = orders(app, &engine, &settings, ids, max_tokens, logprobs);
         let choices = choices.into_iter().map(|order| (order, None)).collect();
         Ok(Self::new(app, Api::Chat, settings, choices, prompt_tokens, logprobs))
     }
@@ -124,18 +118,25 @@ impl Plan {
     }
 }
 
-/// Checks what needs no ids, and gives the context that a request has.
-fn begin(app: &App, settings: &Settings, prompts: usize) -> Result<u32, ApiError> {
+/// Checks what needs no ids, and gives the engine that is asked.
+fn begin(app: &App, settings: &Settings, prompts: usize) -> Result<Arc<Connected>, ApiError> {
     if let Some(model) = settings.model.as_ref().filter(|model| **model != app.model.name) {
         return Err(unknown_model(app, model));
     }
     let (choices, most) = (prompts.saturating_mul(settings.n), app.limits.choices);
+    let param = if settings.n > 1 { "n" } else { "prompt" };
     if choices > most {
-        let param = if settings.n > 1 { "n" } else { "prompt" };
         let message = format!("{param} asks for {choices} choices in all, and a request may have {most}");
         return Err(ApiError::field(param, message));
     }
-    Ok(app.connected()?.facts.context)
+    let engine = app.connected()?;
+    let waiting = engine.facts.most_waiting;
+    if choices > waiting as usize {
+        let message =
+            format!("{param} asks for {choices} choices in all, and {waiting} may wait at once; ask for fewer");
+        return Err(ApiError::field(param, message));
+    }
+    Ok(engine)
 }
 
 /// Another model is asked for than the one that is served.
@@ -148,7 +149,14 @@ pub(crate) fn unknown_model(app: &App, model: &str) -> ApiError {
 }
 
 /// An order for each choice of a prompt.
-fn orders(app: &Arc<App>, settings: &Settings, ids: Vec<u32>, max_tokens: u32, logprobs: Logprobs) -> Vec<Order> {
+fn orders(
+    app: &Arc<App>,
+    engine: &Connected,
+    settings: &Settings,
+    ids: Vec<u32>,
+    max_tokens: u32,
+    logprobs: Logprobs,
+) -> Vec<Order> {
     let detokenizer = detokenizer_after(app, &ids);
     let prompt_tokens = ids.len();
     let request = GenerateRequest {
@@ -163,6 +171,7 @@ fn orders(app: &Arc<App>, settings: &Settings, ids: Vec<u32>, max_tokens: u32, l
         priority: settings.priority,
         sampling: None,
     };
+    let ends = ends_of(&request, &engine.facts.end_ids);
     let order = |number: usize| {
         // Several choices with one seed are to differ, and to be the same the next time.
         let seed = settings.sampling.seed.map_or_else(fresh_number, |seed| seed.wrapping_add(number as u64));
@@ -171,7 +180,8 @@ fn orders(app: &Arc<App>, settings: &Settings, ids: Vec<u32>, max_tokens: u32, l
             request: GenerateRequest { sampling: Some(sampling), ..request.clone() },
             prompt_tokens,
             stop: settings.stop.clone(),
-            format_field: settings.format.as_ref().map_or("format", |asked| asked.field),
+            ends: ends.clone(),
+            names: Names::OpenAi { format: settings.format.as_ref().map_or("format", |asked| asked.field) },
             detokenizer: detokenizer.clone(),
         }
     };

@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use palimpsest_vocab::Tokenizer;
+use serde_json::{Map, Value};
 
 use crate::config::Config;
 use crate::error::Result;
+use crate::openai::ApiError;
 use crate::text::{ChatTemplate, SpecialTokens};
 
 /// The model that is served, as far as the server knows it: its name and what makes ids of texts.
@@ -48,6 +50,27 @@ impl ServedModel {
             ids.insert(0, bos);
         }
         Ok(ids)
+    }
+
+    /// The text of a conversation, in which people name no tokens.
+    pub(crate) fn render(
+        &self,
+        mut messages: Vec<Map<String, Value>>,
+        adds_generation_prompt: bool,
+        more: &Map<String, Value>,
+    ) -> Result<String, ApiError> {
+        let Some(template) = &self.template else {
+            let message = "the model has no chat template; ask for completions, or start the server with a template";
+            return Err(ApiError::field("messages", message));
+        };
+        for text in messages.iter_mut().flat_map(|message| message.values_mut()) {
+            if let Value::String(text) = text {
+                *text = self.special.defuse(text);
+            }
+        }
+        template
+            .render(&messages, self.special.named(), adds_generation_prompt, more)
+            .map_err(|why| ApiError::field("messages", format!("messages: the chat template says: {why}")))
     }
 }
 

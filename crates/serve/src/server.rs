@@ -14,10 +14,12 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
-use tokio_stream::wrappers::TcpListenerStream;
+use tonic::body::Body;
 use tonic::transport::{Server as GrpcServer, ServerTlsConfig};
+use tower::util::MapRequestLayer;
 
 use crate::app::App;
+use crate::bodies::Shared;
 use crate::config::{Config, ServerLimits};
 use crate::error::{Error, Result};
 use crate::grpc::Public;
@@ -25,6 +27,7 @@ use crate::http::{Stalling, router};
 use crate::keys::ApiKeys;
 use crate::link::EngineLink;
 use crate::phase::{Phase, reached};
+use crate::place::placed;
 use crate::served::ServedModel;
 use crate::tls::Certificate;
 
@@ -93,10 +96,11 @@ impl Server {
         let mut told = JoinSet::new();
         told.spawn(tell_of_engine(Arc::clone(&app)));
         let acceptor = self.certificate.as_ref().map(Certificate::acceptor);
+        let places = Arc::new(Semaphore::new(app.limits.connections));
         let mut servers = JoinSet::new();
-        servers.spawn(serve_http(self.http, acceptor, Arc::clone(&app)));
+        servers.spawn(serve_http(self.http, acceptor, Arc::clone(&places), Arc::clone(&app)));
         if let Some(listener) = self.grpc {
-            servers.spawn(serve_grpc(listener, self.certificate, Arc::clone(&app)));
+            servers.spawn(serve_grpc(listener, self.certificate, places, Arc::clone(&app)));
         }
         let mut watched = engine;
         let why = tokio::select! {
@@ -141,15 +145,10 @@ fn listen(address: SocketAddr) -> Result<TcpListener> {
     socket.and_then(listen).map_err(|source| Error::Listen { address, source })
 }
 
-/// Says what the engine is when it is ready, and counts how often it has been started anew.
+/// Says what the engine is when it is ready.
 async fn tell_of_engine(app: Arc<App>) {
     let mut engine = app.engine.clone();
-    let mut is_first = true;
     while let Ok(facts) = engine.ready().await {
-        if !is_first {
-            app.metrics.restarted();
-        }
-        is_first = false;
         tracing::info!(
             model = app.model.name,
             device = facts.device,
@@ -165,8 +164,7 @@ async fn tell_of_engine(app: Arc<App>) {
     }
 }
 
-async fn serve_http(listener: TcpListener, tls: Option<TlsAcceptor>, app: Arc<App>) {
-    let places = Arc::new(Semaphore::new(app.limits.connections));
+async fn serve_http(listener: TcpListener, tls: Option<TlsAcceptor>, places: Arc<Semaphore>, app: Arc<App>) {
     let service = router(Arc::clone(&app));
     let mut phase = app.phase.clone();
     let mut connections = JoinSet::new();
@@ -243,19 +241,25 @@ async fn answer_on(
     }
 }
 
-async fn serve_grpc(listener: TcpListener, certificate: Option<Certificate>, app: Arc<App>) {
+async fn serve_grpc(listener: TcpListener, certificate: Option<Certificate>, places: Arc<Semaphore>, app: Arc<App>) {
     let mut phase = app.phase.clone();
     let most = app.limits.body_bytes;
-    let mut server = GrpcServer::builder().http2_keepalive_interval(Some(KEEP_ALIVE));
+    let streams = u32::try_from(app.limits.requests).unwrap_or(u32::MAX);
+    let mut server =
+        GrpcServer::builder().http2_keepalive_interval(Some(KEEP_ALIVE)).max_concurrent_streams(Some(streams));
     if let Some(certificate) = certificate {
         server = match server.tls_config(ServerTlsConfig::new().identity(certificate.identity())) {
             Ok(server) => server,
             Err(error) => return tracing::error!(%error, "gRPC is not served"),
         };
     }
+    let bodies = app.bodies.clone();
+    let shared =
+        move |request: http::Request<Body>| request.map(|body| Body::new(Shared { body, share: bodies.share() }));
     let served = server
+        .layer(MapRequestLayer::new(shared))
         .add_service(InferenceServer::new(Public::new(app)).max_decoding_message_size(most))
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async move {
+        .serve_with_incoming_shutdown(placed(listener, places), async move {
             reached(&mut phase, Phase::Draining).await;
         });
     if let Err(error) = served.await {

@@ -121,7 +121,11 @@ async fn texts_and_tokens_end_an_output() {
     let choice = ask(json!({"prompt": "~", "stop": "é€"})).await;
     assert_eq!(choice["text"], "你");
     let choice = ask(json!({"prompt": "a", "stop_token_ids": [4 + u32::from(b'd')]})).await;
-    assert_eq!((choice["text"].as_str(), choice["finish_reason"].as_str()), (Some("bcd"), Some("stop")));
+    assert_eq!((choice["text"].as_str(), choice["finish_reason"].as_str()), (Some("bc"), Some("stop")));
+    let streamed = json!({"prompt": "~", "stop_token_ids": [4 + 0xC3], "logprobs": 0});
+    let choice = ask(streamed).await;
+    // It is one of the tokens all the same.
+    assert_eq!((choice["text"].as_str(), choice["logprobs"]["tokens"].as_array().map(Vec::len)), (Some("你"), Some(4)));
     let choice = ask(json!({"prompt": "y", "ignore_eos": true, "max_tokens": 4})).await;
     assert_eq!((choice["text"].as_str(), choice["finish_reason"].as_str()), (Some("zab"), Some("length")));
     let streamed = json!({"prompt": "a", "stop": "fgh", "stream": true});
@@ -205,4 +209,41 @@ async fn seeds_make_outputs_that_come_again() {
     assert_ne!(twice[0], twice[1]);
     assert_eq!(twice, ask(7, 2).await);
     assert_eq!(ask(8, 1).await[0], twice[1]);
+}
+
+#[tokio::test]
+async fn each_way_to_draw_reaches_the_engine() {
+    let world = World::start().await;
+    let ask = async |more: Value| {
+        let mut body = json!({"prompt": "8", "max_tokens": 14, "temperature": 0, "seed": 3});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        complete(world.address, body).await.json()["choices"][0]["text"].as_str().unwrap().to_owned()
+    };
+    // `z` is next to what comes next, so that it comes where that is made a little less likely.
+    let next_best = json!({(4 + u32::from(b'z')).to_string(): 79});
+    let counted = "90123456789012";
+    assert_eq!(ask(json!({})).await, counted);
+    assert_eq!(ask(json!({"logit_bias": next_best})).await, counted);
+    assert_eq!(ask(json!({"logit_bias": {(4 + u32::from(b'q')).to_string(): 90}})).await, "q".repeat(14));
+    assert_eq!(ask(json!({"logit_bias": next_best, "frequency_penalty": 2})).await, "9012345678z");
+    assert_eq!(ask(json!({"logit_bias": next_best, "presence_penalty": 2})).await, "9012345678z");
+    // Of the prompt, too.
+    assert_eq!(ask(json!({"logit_bias": next_best, "repetition_penalty": 1.1})).await, "901234567z");
+    assert_ne!(ask(json!({"temperature": 100})).await, counted);
+    for filter in [json!({"min_p": 1}), json!({"top_k": 1}), json!({"top_p": 0.001})] {
+        let mut more = filter.clone();
+        more["temperature"] = json!(100);
+        assert_eq!(ask(more).await, counted, "{filter}");
+    }
+}
+
+#[tokio::test]
+async fn a_format_is_followed_by_all_choices_of_a_request() {
+    let world = World::start().await;
+    let body = json!({"prompt": "a", "n": 128, "max_tokens": 9, "guided_regex": "[a-z]{3}[0-9]"});
+    let body = complete(world.address, body).await.json();
+    let choices = body["choices"].as_array().unwrap();
+    assert_eq!(choices.len(), 128);
+    let is_followed = |text: &str| text.starts_with("bcd") && text.len() == 4 && text.as_bytes()[3].is_ascii_digit();
+    assert!(choices.iter().all(|choice| is_followed(choice["text"].as_str().unwrap())), "{body}");
 }

@@ -5,11 +5,15 @@
 mod support;
 
 use palimpsest_proto::inference::finished::Reason;
+use palimpsest_proto::inference::format::Kind;
 use palimpsest_proto::inference::generate_reply::Event;
 use palimpsest_proto::inference::generate_request::Prompt;
 use palimpsest_proto::inference::inference_client::InferenceClient;
-use palimpsest_proto::inference::{Finished, GenerateRequest, StatsRequest, TokenIds};
+use palimpsest_proto::inference::{Finished, Format, GenerateRequest, Sampling, StatsRequest, TokenIds};
+use support::client::head;
 use support::{Options, World};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
@@ -90,4 +94,40 @@ async fn keys_are_those_of_http() {
     let mut request = Request::new(text("a", 1));
     request.metadata_mut().insert("authorization", "Bearer secret".parse().unwrap());
     assert!(client.generate(request).await.is_ok());
+}
+
+#[tokio::test]
+async fn requests_are_bounded_as_over_http() {
+    let configure = Box::new(|config: &mut palimpsest_serve::Config| {
+        config.limits.body_bytes = 300_000;
+        config.limits.bodies_bytes = 300_000;
+    });
+    let world = World::with(Options { configure, ..Options::default() }).await;
+    let field = async |request| {
+        let status = generate(&world, request).await.unwrap_err();
+        let field = status.metadata().get("field").map(|field| field.to_str().unwrap().to_owned());
+        (status.code(), field.unwrap_or_default())
+    };
+    let wrong = |field: &str| (Code::InvalidArgument, field.to_owned());
+    assert_eq!(field(GenerateRequest { stop_ids: vec![5; 257], ..text("a", 1) }).await, wrong("stop_ids"));
+    assert_eq!(field(GenerateRequest { stop_ids: vec![9999], ..text("a", 1) }).await, wrong("stop_ids"));
+    let bias = Sampling { logit_bias: (0..1025).map(|id| (id, 1.0)).collect(), ..Sampling::default() };
+    assert_eq!(field(GenerateRequest { sampling: Some(bias), ..text("a", 1) }).await, wrong("logit_bias"));
+    let format = Some(Format { kind: Some(Kind::Regex("a".repeat(200_000))) });
+    assert_eq!(field(GenerateRequest { format, ..text("a", 1) }).await, wrong("format"));
+    assert_eq!(field(text(&"a".repeat(500_000), 1)).await.0, Code::OutOfRange);
+    // The memory of what is being read is that of HTTP, too.
+    let mut slow = TcpStream::connect(world.address).await.unwrap();
+    slow.write_all(&head("POST", "/v1/completions", &[], 290_000)).await.unwrap();
+    slow.write_all(&vec![b' '; 250_000]).await.unwrap();
+    let mut code = Code::InvalidArgument;
+    for _ in 0..200 {
+        code = field(text(&"a".repeat(200_000), 1)).await.0;
+        if code != Code::InvalidArgument {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    assert_eq!(code, Code::ResourceExhausted);
+    assert!(generate(&world, text("a", 1)).await.is_ok());
 }

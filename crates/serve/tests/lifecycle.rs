@@ -231,3 +231,31 @@ async fn what_cannot_be_served_is_said_at_the_beginning() {
     config.limits.requests = 0;
     assert_eq!(Server::bind(config).await.unwrap_err().to_string(), "requests has to be 1 at least");
 }
+
+#[tokio::test]
+async fn a_model_that_fails_is_as_an_engine_that_is_gone() {
+    let world = World::start().await;
+    let failed = complete(world.address, json!({"prompt": "\u{2}"})).await;
+    assert_eq!((failed.status, failed.error()["code"].as_str()), (503, Some("engine_restarting")));
+    assert!(failed.header("retry-after").is_some());
+    let error = world.engine.await.unwrap().unwrap_err();
+    assert!(matches!(error, Error::Model(_)), "{error}");
+}
+
+#[tokio::test]
+async fn processes_that_never_came_to_be_ready_are_counted_too() {
+    let folder = tempfile::tempdir().unwrap();
+    write_model(folder.path());
+    let patient = RestartPolicy { attempts: 1000, backoff: Duration::from_millis(10), ..RestartPolicy::default() };
+    let process = EngineProcess::start(engine(&["--dies"]), patient).unwrap();
+    let server = Server::bind(mk_config(folder.path())).await.unwrap();
+    let address = server.http_address();
+    let server = tokio::spawn(server.run(process.link(), std::future::pending()));
+    let began = Instant::now();
+    while figure(address, "engine_restarts_total").await < 2.0 {
+        assert!(began.elapsed() < Duration::from_secs(10));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    server.abort();
+    process.stop().await;
+}

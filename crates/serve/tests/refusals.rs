@@ -6,6 +6,7 @@ mod support;
 
 use std::time::Duration;
 
+use palimpsest_infer::Limits;
 use serde_json::{Value, json};
 use support::client::{ask, ask_on, complete, get, head, post};
 use support::{Options, World};
@@ -115,4 +116,53 @@ async fn more_choices_than_a_request_may_have_are_refused() {
     let many: Vec<Value> = vec![json!("a"); 200];
     assert_eq!(complete(world.address, json!({ "prompt": many })).await.param().as_deref(), Some("prompt"));
     assert_eq!(complete(world.address, json!({"prompt": "a", "n": 1000})).await.param().as_deref(), Some("n"));
+}
+
+#[tokio::test]
+async fn what_could_never_wait_is_refused_and_what_can_wait_alone_is_not() {
+    let limits = Limits { waiting_requests: 4, waiting_tokens: 10, ..support::arithmetic::mk_limits() };
+    let world = World::with(Options { limits, ..Options::default() }).await;
+    let many = complete(world.address, json!({"prompt": "a", "n": 5})).await;
+    assert_eq!((many.status, many.param().as_deref()), (400, Some("n")));
+    assert_eq!(complete(world.address, json!({"prompt": "a".repeat(100)})).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_format_that_is_too_large_is_refused_by_its_field_however_large() {
+    let world = World::start().await;
+    for bytes in [200_000, 5 << 20] {
+        let answer = complete(world.address, json!({"prompt": "a", "guided_regex": "a".repeat(bytes)})).await;
+        assert_eq!((answer.status, answer.param().as_deref()), (400, Some("guided_regex")));
+        assert!(answer.error()["message"].as_str().unwrap().contains("131072"));
+    }
+    let wrong = complete(world.address, json!({"prompt": "a", "guided_regex": "("})).await;
+    assert_eq!((wrong.status, wrong.param().as_deref()), (400, Some("guided_regex")));
+}
+
+#[tokio::test]
+async fn bodies_have_bounded_memory_together() {
+    let configure = Box::new(|config: &mut palimpsest_serve::Config| {
+        config.limits.body_bytes = 100_000;
+        config.limits.bodies_bytes = 100_000;
+    });
+    let world = World::with(Options { configure, ..Options::default() }).await;
+    let large = json!({"prompt": "a".repeat(60_000)});
+    let mut slow = TcpStream::connect(world.address).await.unwrap();
+    slow.write_all(&head("POST", "/v1/completions", &[], 90_000)).await.unwrap();
+    slow.write_all(&vec![b' '; 80_000]).await.unwrap();
+    let mut refused = complete(world.address, large.clone()).await;
+    // Until what was sent before has come.
+    for _ in 0..200 {
+        if refused.status != 400 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        refused = complete(world.address, large.clone()).await;
+    }
+    assert_eq!((refused.status, refused.error()["code"].as_str()), (429, Some("queue_full")));
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    assert_eq!(complete(world.address, json!({"prompt": "a"})).await.status, 200);
+    drop(slow);
+    world.wait_for("http_requests_in_flight", 1.0).await;
+    assert_eq!(complete(world.address, large).await.error()["code"], "context_length_exceeded");
 }

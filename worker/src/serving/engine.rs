@@ -100,7 +100,8 @@ pub(crate) fn load(settings: &EngineSettings) -> Result<Ready> {
         blocks: 1,
         block_tokens: CachedDecoder::BLOCK_TOKENS,
         step_tokens: settings.max_batch_tokens.max(settings.max_sequences),
-        step_rows: settings.max_sequences,
+        // One for each that draws a token, and as many for prompts whose log-probabilities are asked for.
+        step_rows: settings.max_sequences.saturating_mul(2),
         running: settings.max_sequences,
         waiting_requests: settings.max_queued_requests,
         waiting_tokens: settings.max_queued_tokens,

@@ -342,3 +342,34 @@ fn an_engine_without_text_follows_no_format_and_one_with_it_goes_to_any_thread()
     let error = Grammars::new(vocabulary(), &[9_999]).unwrap_err().to_string();
     assert_eq!(error, "token 9999 is to end texts, but the vocabulary has 270");
 }
+
+#[test]
+fn a_format_is_read_once_for_all_who_ask_for_it_until_it_fails_one() {
+    let grammars = mk_grammars();
+    let format = Format::Regex("ab[0-9]".to_owned());
+    assert!(grammars.known(&format).is_none());
+    let mut one = grammars.constraint(&format).unwrap();
+    let mut other = grammars.known(&format).unwrap();
+    // Each goes its own way.
+    for byte in b"ab" {
+        one.push(2 + u32::from(*byte)).unwrap();
+    }
+    assert!(other.push(2 + u32::from(b'a')).is_ok());
+    assert!(one.push(2 + u32::from(b'7')).is_ok() && one.is_complete() && !other.is_complete());
+    assert!(other.push(2 + u32::from(b'x')).is_err());
+    assert!(grammars.known(&format).is_none(), "what has failed one is read anew");
+    assert!(grammars.constraint(&format).is_ok());
+}
+
+#[test]
+fn so_many_formats_are_followed_at_once_and_few_are_kept() {
+    let grammars = mk_grammars();
+    let format = |number: usize| Format::Regex(format!("a{number}"));
+    let followed: Vec<_> = (0..64).map(|number| grammars.constraint(&format(number)).unwrap()).collect();
+    assert_eq!(grammars.constraint(&format(64)).unwrap_err(), Error::ManyFormats { most: 64 });
+    assert!(grammars.constraint(&format(0)).is_ok());
+    drop(followed);
+    assert!(grammars.constraint(&format(64)).is_ok());
+    let kept = (0..65).filter(|number| grammars.known(&format(*number)).is_some()).count();
+    assert_eq!(kept, 16);
+}

@@ -255,3 +255,64 @@ fn what_cannot_be_taken_is_refused_with_the_numbers() {
     assert!(refusal(1_000, 24).is_ok());
     assert_eq!(refusal(1, 1), Err("1 requests with 1000 tokens wait already; try again later".to_owned()));
 }
+
+#[test]
+fn a_prompt_that_is_longer_than_all_that_may_wait_waits_alone() {
+    let limits = Limits { waiting_tokens: 100, running: 1, ..limits() };
+    let (mut scheduler, mut model) = (Scheduler::new(limits), Model::new(&limits));
+    submit(&mut scheduler, &mut model, request(&[1; 500], 1));
+    assert_eq!(
+        scheduler.submit(request(&[1], 1)),
+        Err(Error::Full { requests: 1, tokens: 500 }),
+        "nothing waits beside it"
+    );
+    while step(&mut scheduler, &mut model) {}
+    submit(&mut scheduler, &mut model, request(&[2; 90], 1));
+    assert!(matches!(scheduler.submit(request(&[1; 500], 1)), Err(Error::Full { requests: 1, .. })));
+}
+
+#[test]
+fn those_who_wait_for_what_another_computes_keep_back_nobody() {
+    let limits =
+        Limits { blocks: 1_000, step_tokens: 64, running: 64, context: 2_000, waiting_tokens: 100_000, ..limits() };
+    let (mut scheduler, mut model) = (Scheduler::new(limits), Model::new(&limits));
+    let shared: Vec<u32> = (0..1_000).collect();
+    for own in 0..LOOK_AHEAD as u32 + 8 {
+        submit(&mut scheduler, &mut model, request(&[&shared[..], &[5_000 + own]].concat(), 1));
+    }
+    let other = submit(&mut scheduler, &mut model, request(&[7; 20], 1));
+    step(&mut scheduler, &mut model);
+    assert_eq!(model.requests[&other].len(), 21);
+    while step(&mut scheduler, &mut model) {}
+    assert!(scheduler.figures().prompt_tokens < 2 * 1_000);
+}
+
+#[test]
+fn prompts_whose_logits_are_all_wanted_go_on_whoever_else_runs_and_keep_back_nobody() {
+    let limits = Limits { step_rows: 8, blocks: 200, ..limits() };
+    let (mut scheduler, mut model) = (Scheduler::new(limits), Model::new(&limits));
+    // As many draw as a step has rows.
+    for number in 0..8 {
+        submit(&mut scheduler, &mut model, request(&[number; 3], 500));
+    }
+    step(&mut scheduler, &mut model);
+    step(&mut scheduler, &mut model);
+    let scored = |prompt: &[u32]| Request { prompt_logprobs: true, ..request(prompt, 1) };
+    let late = submit(&mut scheduler, &mut model, scored(&[50; 30]));
+    for _ in 0..40 {
+        step(&mut scheduler, &mut model);
+    }
+    assert_eq!(model.requests[&late].len(), 31);
+
+    // Two share what is left, and one that only draws waits for neither.
+    let (mut scheduler, mut model) = (Scheduler::new(limits), Model::new(&limits));
+    let long = submit(&mut scheduler, &mut model, scored(&[1; 800]));
+    let short = submit(&mut scheduler, &mut model, scored(&[2; 12]));
+    let drawn = submit(&mut scheduler, &mut model, request(&[3; 20], 1));
+    step(&mut scheduler, &mut model);
+    assert_eq!(model.requests[&drawn].len(), 21);
+    for _ in 0..5 {
+        step(&mut scheduler, &mut model);
+    }
+    assert_eq!((model.requests[&short].len(), model.requests[&long].len()), (13, 800));
+}

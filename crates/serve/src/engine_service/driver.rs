@@ -117,7 +117,8 @@ where
         let is_done = match result {
             Ok(is_done) => is_done,
             Err(error) => {
-                self.fail_all(&format!("the model has failed: {error}"));
+                // As if its process had died, which it is about to.
+                self.fail_all(&Status::unavailable(format!("the engine's model has failed: {error}")));
                 return Err(Error::Model(error.to_string()));
             }
         };
@@ -127,17 +128,17 @@ where
         }
         if !is_done && !self.readers.is_empty() {
             // A reader of a request of which the engine knows nothing would wait for ever.
-            self.fail_all("the engine has lost the request");
+            self.fail_all(&Status::internal("the engine has lost the request"));
         }
         let took = is_done.then(|| began.elapsed());
         self.snapshot.update(self.engine.figures(), took);
         Ok(())
     }
 
-    fn fail_all(&mut self, why: &str) {
+    fn fail_all(&mut self, why: &Status) {
         for (id, reader) in self.readers.drain() {
             self.engine.cancel(id);
-            reader.outlet.fail(Status::internal(why));
+            reader.outlet.fail(why.clone());
         }
     }
 }

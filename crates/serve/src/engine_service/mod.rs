@@ -38,6 +38,9 @@ const SUBMISSIONS: usize = 1024;
 /// Streams of one connection: the server in front has one connection for all of its requests.
 const STREAMS: u32 = 1 << 20;
 
+/// Bytes of a request: more than the server in front takes from a client, so that what is wrong with one is told by its name.
+const MESSAGE: usize = 256 << 20;
+
 /// What a model is, beside what an engine knows of it.
 #[derive(Clone, Debug)]
 pub struct Served {
@@ -79,10 +82,10 @@ where
     let thread = std::thread::Builder::new().name("engine".to_owned());
     // Where it panics, `ended` is dropped.
     thread.spawn(move || drop(ended.send(driver.run()))).map_err(Error::Spawn)?;
-    let service = Service::new(submit, snapshot, served, vocabulary);
+    let service = Service::new(submit, snapshot, served, vocabulary, limits);
     let server = Server::builder()
         .max_concurrent_streams(STREAMS)
-        .add_service(InferenceServer::new(service))
+        .add_service(InferenceServer::new(service).max_decoding_message_size(MESSAGE))
         .serve_with_incoming(UnixListenerStream::new(listener));
     tokio::select! {
         served = server => Ok(served?),

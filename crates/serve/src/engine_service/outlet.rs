@@ -79,9 +79,9 @@ impl Stream for Replies {
         }
         let reply = match std::task::ready!(self.events.poll_recv(context)) {
             Some(reply) => reply,
-            None if self.is_behind.load(Ordering::Acquire) => Err(Status::resource_exhausted(
-                "the tokens were not read as fast as they came; the request is cancelled",
-            )),
+            None if self.is_behind.load(Ordering::Acquire) => {
+                Err(Status::aborted("the tokens were not read as fast as they came; the request is cancelled"))
+            }
             None => Err(gone()),
         };
         let is_last = matches!(reply, Err(_) | Ok(GenerateReply { event: Some(Event::Finished(_)) }));
@@ -113,7 +113,7 @@ mod tests {
         drop(outlet);
         let read: Vec<_> = replies.collect().await;
         assert_eq!(read.len(), EVENTS + 1);
-        assert_eq!(read[EVENTS].as_ref().unwrap_err().code(), tonic::Code::ResourceExhausted);
+        assert_eq!(read[EVENTS].as_ref().unwrap_err().code(), tonic::Code::Aborted);
     }
 
     #[tokio::test]

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt as _, stream};
-use palimpsest_infer::{Constraint, Task};
+use palimpsest_infer::{Constraint, Limits, Task};
 use palimpsest_proto::inference::inference_server::Inference;
 use palimpsest_proto::inference::{GenerateReply, GenerateRequest, StatsReply, StatsRequest};
 use tokio::sync::{Semaphore, mpsc};
@@ -15,6 +15,7 @@ use super::driver::Submission;
 use super::outlet::{gone, outlet};
 use super::snapshot::Snapshot;
 use super::translate::{status_of, task_of};
+use crate::blocking::Blocking;
 
 /// Hands requests to an engine's thread.
 #[derive(Debug)]
@@ -23,8 +24,11 @@ pub(super) struct Service {
     snapshot: Arc<Snapshot>,
     served: Served,
     vocabulary: usize,
-    /// One for each format that may be read at once: as many as cores would leave none for the model.
-    readers: Semaphore,
+    limits: Limits,
+    /// Threads that read formats: as many as cores would leave none for the model.
+    readers: Blocking,
+    /// One for each request whose format may wait to be read: as many as may wait for the engine.
+    unread: Semaphore,
 }
 
 impl Service {
@@ -33,17 +37,29 @@ impl Service {
         snapshot: Arc<Snapshot>,
         served: Served,
         vocabulary: usize,
+        limits: Limits,
     ) -> Self {
-        Self { submissions, snapshot, served, vocabulary, readers: Semaphore::new(1) }
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let readers = Blocking::new((cores / 4).clamp(1, 4));
+        let unread = Semaphore::new(limits.waiting_requests.min(Semaphore::MAX_PERMITS));
+        Self { submissions, snapshot, served, vocabulary, limits, readers, unread }
     }
 
-    /// What the output has to follow. A large format takes a while to read, which the engine's thread has no time for.
+    /// What the output has to follow. A large format takes a while to read, which the engine's thread has no time for; and nobody reads it
+    /// for a request that would not be taken.
     async fn constraint(&self, task: &Task) -> Result<Option<Constraint>, Status> {
         let (Some(format), Some(grammars)) = (&task.format, &self.served.grammars) else { return Ok(None) };
-        let _permit = self.readers.acquire().await.map_err(|_| gone())?;
+        if let Some(known) = grammars.known(format) {
+            return Ok(Some(known));
+        }
+        let full = || Status::resource_exhausted("as many requests wait as may; try again later");
+        if self.snapshot.is_full() {
+            return Err(full());
+        }
+        let _place = self.unread.try_acquire().map_err(|_| full())?;
         let (format, grammars) = (format.clone(), Arc::clone(grammars));
-        let read = tokio::task::spawn_blocking(move || grammars.constraint(&format)).await;
-        let constraint = read.map_err(|_| Status::internal("the format cannot be read"))?;
+        let read = self.readers.run(move || grammars.constraint(&format)).await;
+        let constraint = read.ok_or_else(|| Status::internal("the format cannot be read"))?;
         constraint.map(Some).map_err(|error| status_of(&error))
     }
 }
@@ -54,6 +70,8 @@ impl Inference for Service {
 
     async fn generate(&self, request: Request<GenerateRequest>) -> Result<Response<Self::GenerateStream>, Status> {
         let task = task_of(request.into_inner(), &self.served.end_ids, self.vocabulary)?;
+        let check = task.check(self.vocabulary).and_then(|()| self.limits.check(&task.request));
+        check.map_err(|error| status_of(&error))?;
         let constraint = self.constraint(&task).await?;
         let (outlet, mut replies) = outlet();
         self.submissions.send(Submission { task, constraint, outlet }).await.map_err(|_| gone())?;

@@ -8,6 +8,7 @@ use palimpsest_proto::inference::StatsReply;
 
 use super::Served;
 use super::timed::ModelTime;
+use crate::random::fresh_number;
 
 /// What an engine is, and did up to its newest step.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ impl Snapshot {
             context: narrow(limits.context.min(cache_tokens)),
             end_ids: served.end_ids.clone(),
             cache_tokens: cache_tokens as u64,
+            instance: fresh_number(),
+            most_waiting: narrow(limits.waiting_requests),
             ..StatsReply::default()
         };
         Self { newest: Mutex::new(newest), model_time }
@@ -49,6 +52,12 @@ impl Snapshot {
             newest.step_seconds += time.as_secs_f64();
         }
         newest.model_seconds = self.model_time.total().as_secs_f64();
+    }
+
+    /// Whether as many requests wait as may.
+    pub(super) fn is_full(&self) -> bool {
+        let newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        newest.waiting >= newest.most_waiting
     }
 
     pub(super) fn read(&self) -> StatsReply {

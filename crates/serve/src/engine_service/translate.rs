@@ -4,19 +4,20 @@ use palimpsest_infer::{Error, Finish, Format, Logprobs, Request, Sampling, Task}
 use palimpsest_proto::inference::finished::Reason;
 use palimpsest_proto::inference::format::Kind;
 use palimpsest_proto::inference::{self as wire, generate_request::Prompt};
-use tonic::Status;
+use tonic::{Code, Status};
 
 use crate::random::fresh_number;
+use crate::status::{naming, wrong};
 
 /// What an engine is asked for, with the model's own ends.
 pub(super) fn task_of(request: wire::GenerateRequest, end_ids: &[u32], vocabulary: usize) -> Result<Task, Status> {
     let prompt = match request.prompt {
         Some(Prompt::Ids(ids)) => ids.ids,
-        Some(Prompt::Text(_)) => return Err(Status::invalid_argument("prompt: the engine takes ids alone")),
-        None => return Err(Status::invalid_argument("prompt: give ids")),
+        Some(Prompt::Text(_)) => return Err(wrong("prompt", "prompt: the engine takes ids alone")),
+        None => return Err(wrong("prompt", "prompt: give ids")),
     };
     if !request.stop.is_empty() {
-        return Err(Status::invalid_argument("stop: the engine takes stop_ids alone"));
+        return Err(wrong("stop", "stop: the engine takes stop_ids alone"));
     }
     let mut ends = request.stop_ids;
     if !request.ignore_ends {
@@ -24,7 +25,7 @@ pub(super) fn task_of(request: wire::GenerateRequest, end_ids: &[u32], vocabular
     }
     if let Some(id) = ends.iter().find(|id| **id as usize >= vocabulary) {
         let why = format!("stop_ids: the model's vocabulary has {vocabulary} tokens, and no {id}");
-        return Err(Status::invalid_argument(why));
+        return Err(wrong("stop_ids", why));
     }
     Ok(Task {
         request: Request {
@@ -45,14 +46,14 @@ fn format_of(format: wire::Format) -> Result<Format, Status> {
         Some(Kind::JsonSchema(schema)) => Ok(Format::JsonSchema(schema)),
         Some(Kind::Regex(regex)) => Ok(Format::Regex(regex)),
         Some(Kind::Lark(grammar)) => Ok(Format::Lark(grammar)),
-        None => Err(Status::invalid_argument("format: give a kind")),
+        None => Err(wrong("format", "format: give a kind")),
     }
 }
 
 fn sampling_of(sampling: wire::Sampling, vocabulary: usize) -> Result<Sampling, Status> {
     if let Some(id) = sampling.logit_bias.keys().find(|id| **id as usize >= vocabulary) {
         let why = format!("logit_bias: the model's vocabulary has {vocabulary} tokens, and no {id}");
-        return Err(Status::invalid_argument(why));
+        return Err(wrong("logit_bias", why));
     }
     let default = Sampling::default();
     Ok(Sampling {
@@ -70,10 +71,13 @@ fn sampling_of(sampling: wire::Sampling, vocabulary: usize) -> Result<Sampling, 
 
 /// Why a request is not taken, or ends, as gRPC says it.
 pub(super) fn status_of(error: &Error) -> Status {
-    let message = error.to_string();
+    naming(Status::new(code(error), error.to_string()), error.field())
+}
+
+fn code(error: &Error) -> Code {
     match error {
-        Error::Full { .. } => Status::resource_exhausted(message),
-        Error::NoNumbers | Error::UnknownEnd { .. } => Status::internal(message),
+        Error::Full { .. } | Error::ManyFormats { .. } => Code::ResourceExhausted,
+        Error::NoNumbers | Error::UnknownEnd { .. } => Code::Internal,
         // The format cannot be followed any further; the others are told before there is anything to give.
         Error::FormatLost { .. }
         | Error::NoFormats { .. }
@@ -83,7 +87,7 @@ pub(super) fn status_of(error: &Error) -> Status {
         | Error::TooLong { .. }
         | Error::UnknownToken { .. }
         | Error::NothingAskedFor
-        | Error::Setting { .. } => Status::invalid_argument(message),
+        | Error::Setting { .. } => Code::InvalidArgument,
     }
 }
 

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::answer::answer;
 use super::body::read;
 use super::observe::{Record, observe};
-use crate::app::App;
+use crate::app::{App, READ_ON_THE_SPOT};
 use crate::openai::{ApiError, ChatRequest, CompletionRequest, json_response};
 use crate::plan::{Plan, unknown_model};
 
@@ -40,12 +40,8 @@ async fn completions(
     Extension(record): Extension<Arc<Record>>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let began = Instant::now();
-    let slot = app.slot()?;
-    let body = read(request, &app.limits).await?;
-    let plan = Plan::of_completion(&app, CompletionRequest::parse(&body)?).await?;
-    drop(body);
-    answer(&app, plan, record, slot, began).await
+    let plan = async |body| Plan::of_completion(&app, parse(&app, body, CompletionRequest::parse).await?).await;
+    complete(&app, record, request, plan).await
 }
 
 async fn chat_completions(
@@ -53,12 +49,34 @@ async fn chat_completions(
     Extension(record): Extension<Arc<Record>>,
     request: Request,
 ) -> Result<Response, ApiError> {
+    let plan = async |body| Plan::of_chat(&app, parse(&app, body, ChatRequest::parse).await?).await;
+    complete(&app, record, request, plan).await
+}
+
+/// Answers a body by what `plan` makes of it.
+async fn complete(
+    app: &Arc<App>,
+    record: Arc<Record>,
+    request: Request,
+    plan: impl AsyncFnOnce(Vec<u8>) -> Result<Plan, ApiError>,
+) -> Result<Response, ApiError> {
     let began = Instant::now();
     let slot = app.slot()?;
-    let body = read(request, &app.limits).await?;
-    let plan = Plan::of_chat(&app, ChatRequest::parse(&body)?).await?;
-    drop(body);
-    answer(&app, plan, record, slot, began).await
+    let (body, share) = read(request, app).await?;
+    let plan = plan(body).await?;
+    // What the body has held is tokens now.
+    drop(share);
+    answer(app, plan, record, slot, began).await
+}
+
+/// Reads a body, on a thread of its own where it is large.
+async fn parse<T: Send + 'static>(
+    app: &App,
+    body: Vec<u8>,
+    parse: impl FnOnce(&[u8]) -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let parsed = app.work(body.len() > READ_ON_THE_SPOT, move || parse(&body)).await;
+    parsed.ok_or_else(|| ApiError::internal("the body cannot be read"))?
 }
 
 async fn models(State(app): State<Arc<App>>) -> Response {
@@ -94,7 +112,7 @@ async fn metrics(State(app): State<Arc<App>>) -> Response {
         Ok(engine) => engine.stats().await.ok(),
         Err(_) => None,
     };
-    app.metrics.observe(app.is_ready(), stats.as_ref());
+    app.metrics.observe(app.is_ready(), stats.as_ref(), app.engine.restarts());
     match app.metrics.text() {
         Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
         Err(error) => ApiError::internal(error.to_string()).into_response(),

@@ -18,6 +18,8 @@ pub(crate) struct ChatRequest {
     pub(crate) logprobs: Option<u32>,
     /// Whether the template begins the assistant's answer.
     pub(crate) adds_generation_prompt: bool,
+    /// Bytes of the body, by which it is known how long a text is made of it.
+    pub(crate) bytes: usize,
     /// What else the template is told.
     pub(crate) template_arguments: Map<String, Value>,
 }
@@ -43,6 +45,7 @@ impl ChatRequest {
         let request = Self {
             settings: Settings::read(&mut fields)?,
             messages,
+            bytes: body.len(),
             max_tokens: max_tokens(&mut fields, 1)?,
             logprobs: tells_logprobs.then_some(likeliest.unwrap_or(0) as u32),
             adds_generation_prompt: fields.boolean("add_generation_prompt")?.unwrap_or(true),

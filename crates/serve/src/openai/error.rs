@@ -6,6 +6,9 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
+use tonic::{Code, Status};
+
+use crate::status::naming;
 
 /// Why a request is not answered as it asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,14 +85,17 @@ impl ApiError {
     }
 
     /// The same in gRPC's words.
-    pub(crate) fn to_status(&self) -> tonic::Status {
-        let message = self.message.clone();
+    pub(crate) fn to_status(&self) -> Status {
+        naming(Status::new(self.grpc_code(), self.message.clone()), self.param.as_deref())
+    }
+
+    fn grpc_code(&self) -> Code {
         match self.status {
-            StatusCode::BAD_REQUEST => tonic::Status::invalid_argument(message),
-            StatusCode::UNAUTHORIZED => tonic::Status::unauthenticated(message),
-            StatusCode::TOO_MANY_REQUESTS => tonic::Status::resource_exhausted(message),
-            StatusCode::SERVICE_UNAVAILABLE => tonic::Status::unavailable(message),
-            _ => tonic::Status::internal(message),
+            StatusCode::BAD_REQUEST => Code::InvalidArgument,
+            StatusCode::UNAUTHORIZED => Code::Unauthenticated,
+            StatusCode::TOO_MANY_REQUESTS => Code::ResourceExhausted,
+            StatusCode::SERVICE_UNAVAILABLE => Code::Unavailable,
+            _ => Code::Internal,
         }
     }
 }

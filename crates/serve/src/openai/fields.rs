@@ -103,6 +103,9 @@ impl Fields {
 
 /// A name that may be anything, no longer than an answer should be.
 fn short(name: &str) -> String {
+    if name.is_empty() {
+        return "\"\"".to_owned();
+    }
     match name.char_indices().nth(100) {
         Some((end, _)) => format!("{}...", &name[..end]),
         None => name.to_owned(),

@@ -1,5 +1,6 @@
 //! What an output must look like: `response_format`, and vLLM's `guided_*` and `structured_outputs`.
 
+use palimpsest_infer::Grammars;
 use palimpsest_proto::inference::Format;
 use palimpsest_proto::inference::format::Kind;
 use serde_json::{Value, json};
@@ -43,7 +44,23 @@ pub(super) fn read(fields: &mut Fields) -> Result<Option<AskedFormat>, ApiError>
         let message = format!("{second}: the output can have one format, and {first} gives one already");
         return Err(ApiError::field(*second, message));
     }
-    Ok(found.pop().map(|(field, kind)| AskedFormat { field, format: Format { kind: Some(kind) } }))
+    let asked = found.pop().map(|(field, kind)| AskedFormat { field, format: Format { kind: Some(kind) } });
+    if let Some(asked) = &asked {
+        check_bytes(&asked.format, asked.field)?;
+    }
+    Ok(asked)
+}
+
+/// Says that a format is longer than an engine reads; before it is sent there, as a message may have no more than so many bytes.
+pub(crate) fn check_bytes(format: &Format, field: &str) -> Result<(), ApiError> {
+    let (bytes, most) = match &format.kind {
+        Some(Kind::JsonSchema(text) | Kind::Regex(text) | Kind::Lark(text)) => (text.len(), Grammars::MOST_BYTES),
+        None => return Ok(()),
+    };
+    if bytes > most {
+        return Err(ApiError::field(field, format!("{field} has {bytes} bytes; give one of {most} at most")));
+    }
+    Ok(())
 }
 
 fn response_format(fields: &mut Fields) -> Result<Option<Kind>, ApiError> {

@@ -10,16 +10,16 @@ use super::fields::Fields;
 use super::format::{self, AskedFormat};
 
 /// Texts that may end one output.
-const STOPS: usize = 16;
+pub(crate) const STOPS: usize = 16;
 
 /// Bytes of such a text: as many may be held back.
-const STOP_BYTES: usize = 1024;
+pub(crate) const STOP_BYTES: usize = 1024;
 
 /// Tokens that may end one output.
-const STOP_TOKENS: usize = 256;
+pub(crate) const STOP_TOKENS: usize = 256;
 
 /// Tokens whose logits may be changed.
-const BIASES: usize = 1024;
+pub(crate) const BIASES: usize = 1024;
 
 /// Likely tokens that may be asked for in the place of each.
 pub(super) const LIKELIEST: i64 = 20;

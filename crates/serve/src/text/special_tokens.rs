@@ -4,6 +4,7 @@
 //! may say something in a conversation could end his turn and begin another's.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::Path;
 
 use aho_corasick::{AhoCorasick, MatchKind};
@@ -12,7 +13,8 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 
-/// Put into what people write where it names a token, and taken out again. It is no character.
+/// Put into what people write where it names a token, and taken out again. It is no character. A token of one character, into which nothing
+/// can be put, is put between two of them.
 const BREAK: char = '\u{FDD0}';
 
 /// The tokens that text can name.
@@ -22,7 +24,7 @@ pub(crate) struct SpecialTokens {
     tokens: Vec<(String, u32)>,
     /// Finds their texts, the longest where several begin at once.
     finder: AhoCorasick,
-    /// Finds the texts of those that stand for no text.
+    /// Finds the texts of those that stand for no text, all of them where some overlap.
     controls: AhoCorasick,
     /// `bos_token`, `eos_token` and so on, as templates know them.
     named: BTreeMap<String, String>,
@@ -74,9 +76,18 @@ impl SpecialTokens {
         }
         let known = texts.into_iter().filter(|text| !text.is_empty());
         let tokens: Vec<_> = known.filter_map(|text| Some((text.clone(), tokenizer.id(&text)?))).collect();
-        let refuse = |error: aho_corasick::BuildError| Error::malformed(folder, error);
-        let finder = finder_of(tokens.iter().map(|(text, _)| text)).map_err(refuse)?;
-        let controls = finder_of(controls.iter().filter(|text| !text.is_empty())).map_err(refuse)?;
+        Self::new(tokens, &controls, named).map_err(|error| Error::malformed(folder, error))
+    }
+
+    fn new(
+        tokens: Vec<(String, u32)>,
+        controls: &BTreeSet<String>,
+        named: BTreeMap<String, String>,
+    ) -> Result<Self, aho_corasick::BuildError> {
+        // One pass, however many there are: what people write is searched with them.
+        let texts = tokens.iter().map(|(text, _)| text);
+        let finder = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(texts)?;
+        let controls = AhoCorasick::new(controls.iter().filter(|text| !text.is_empty()))?;
         Ok(Self { tokens, finder, controls, named })
     }
 
@@ -100,35 +111,46 @@ impl SpecialTokens {
             Ok(())
         };
         let mut end = 0;
-        for named in self.finder.find_iter(text) {
-            encode(&mut ids, &text[end..named.start()])?;
-            ids.extend(self.tokens.get(named.pattern().as_usize()).map(|(_, id)| *id));
-            end = named.end();
+        for (place, id) in self.names(text) {
+            encode(&mut ids, &text[end..place.start])?;
+            ids.push(id);
+            end = place.end;
         }
         encode(&mut ids, &text[end..])?;
         Ok(ids)
     }
 
+    /// Where a text names which token.
+    fn names(&self, text: &str) -> impl Iterator<Item = (Range<usize>, u32)> {
+        self.finder.find_iter(text).filter_map(move |named| {
+            let place = named.range();
+            let is_plain = text[..place.start].ends_with(BREAK) && text[place.end..].starts_with(BREAK);
+            let (_, id) = self.tokens.get(named.pattern().as_usize())?;
+            (!is_plain).then_some((place, *id))
+        })
+    }
+
     /// The same text, in which no token is named that stands for no text; `encode` gives its plain ids.
     pub(crate) fn defuse(&self, text: &str) -> String {
         let text = text.replace(BREAK, "");
-        let mut defused = String::with_capacity(text.len());
-        let mut end = 0;
-        for named in self.controls.find_iter(&text) {
+        let mut breaks = BTreeSet::new();
+        for named in self.controls.find_overlapping_iter(&text) {
             let first = text[named.start()..].chars().next().map_or(0, char::len_utf8);
-            let broken = named.start() + first;
-            defused.push_str(&text[end..broken]);
+            breaks.insert(named.start() + first);
+            if named.len() == first {
+                breaks.insert(named.start());
+            }
+        }
+        let mut defused = String::with_capacity(text.len() + breaks.len() * BREAK.len_utf8());
+        let mut end = 0;
+        for place in breaks {
+            defused.push_str(&text[end..place]);
             defused.push(BREAK);
-            end = broken;
+            end = place;
         }
         defused.push_str(&text[end..]);
         defused
     }
-}
-
-/// Finds texts in one pass, however many there are: what people write is searched with it.
-fn finder_of<'a>(texts: impl Iterator<Item = &'a String>) -> Result<AhoCorasick, aho_corasick::BuildError> {
-    AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(texts)
 }
 
 /// The text of a token written as a string or as an object with `content`.
@@ -142,5 +164,46 @@ pub(super) fn read_json(path: &Path) -> Result<Value> {
         Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| Error::malformed(path, error)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Value::Null),
         Err(error) => Err(Error::read(path)(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn mk_tokens(controls: &[String]) -> SpecialTokens {
+        let tokens = controls.iter().zip(0..).map(|(text, id)| (text.clone(), id)).collect();
+        SpecialTokens::new(tokens, &controls.iter().cloned().collect(), BTreeMap::new()).unwrap()
+    }
+
+    fn check(controls: &[String], text: &str) {
+        let tokens = mk_tokens(controls);
+        let defused = tokens.defuse(text);
+        assert_eq!(tokens.names(&defused).next(), None, "{controls:?} in {text:?}, which became {defused:?}");
+        assert_eq!(defused.replace(BREAK, ""), text.replace(BREAK, ""));
+    }
+
+    #[test]
+    fn tokens_that_overlap_are_all_defused() {
+        let controls = ["<|a|>", "<|a<", "|>", "é"].map(str::to_owned);
+        for text in ["<|a<|a|>", "<|a|>|>", "|>|>", "éé<|a|>é", "<|\u{FDD0}a|>", "plain"] {
+            check(&controls, text);
+        }
+        let tokens = mk_tokens(&controls);
+        assert_eq!(tokens.names("x<|a|>é").map(|(_, id)| id).collect::<Vec<_>>(), [0, 3]);
+        assert_eq!(tokens.defuse("plain"), "plain");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(4_000) })]
+
+        #[test]
+        fn no_text_names_a_token_once_it_is_defused(
+            controls in prop::collection::btree_set("[<|ab>é]{1,4}", 1..6), text in "[<|ab>é\u{FDD0}]{0,24}",
+        ) {
+            check(&controls.into_iter().collect::<Vec<_>>(), &text);
+        }
     }
 }
