@@ -65,6 +65,10 @@ async fn serve(arguments: &Arguments) -> Result<()> {
     if std::env::var_os("GOMP_SPINCOUNT").is_none() {
         command.env("GOMP_SPINCOUNT", "2000");
     }
+    // Huge pages, where the system gives them: the cache is written to in less time.
+    if std::env::var_os("THP_MEM_ALLOC_ENABLE").is_none() {
+        command.env("THP_MEM_ALLOC_ENABLE", "1");
+    }
     let engine = EngineProcess::start(command, RestartPolicy::default())?;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let end = async move {

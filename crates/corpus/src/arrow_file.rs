@@ -4,12 +4,13 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{Array, ListArray, RecordBatch, UInt32Array, UInt64Array};
-use arrow::buffer::{Buffer, OffsetBuffer, ScalarBuffer};
-use arrow::datatypes::{ArrowPrimitiveType, DataType, Field, SchemaRef};
-use arrow::ipc::convert::try_fb_to_schema;
-use arrow::ipc::reader::{FileDecoder, read_footer_length};
-use arrow::ipc::root_as_footer;
+use arrow_array::types::ArrowPrimitiveType;
+use arrow_array::{Array, ListArray, RecordBatch, UInt32Array, UInt64Array};
+use arrow_buffer::{Buffer, OffsetBuffer, ScalarBuffer};
+use arrow_ipc::convert::try_fb_to_schema;
+use arrow_ipc::reader::{FileDecoder, read_footer_length};
+use arrow_ipc::root_as_footer;
+use arrow_schema::{DataType, Field, SchemaRef};
 use bytes::Bytes;
 
 use crate::error::{Error, Result};
@@ -86,7 +87,7 @@ impl<T: ArrowPrimitiveType> Lists<T> {
     /// Column `index` of a batch, known to be one of such lists.
     pub(crate) fn of(file: &ArrowFile, batch: &RecordBatch, index: usize) -> Result<Self> {
         let lists: &ListArray = column(file, batch, index)?;
-        let values = lists.values().as_any().downcast_ref::<arrow::array::PrimitiveArray<T>>();
+        let values = lists.values().as_any().downcast_ref::<arrow_array::PrimitiveArray<T>>();
         let values = values.ok_or_else(|| Error::damaged(&file.path, "a column has another type"))?;
         Ok(Self { offsets: lists.offsets().clone(), values: values.values().clone() })
     }

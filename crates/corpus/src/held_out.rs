@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use arrow::array::LargeStringArray;
-use arrow::buffer::ScalarBuffer;
-use arrow::datatypes::UInt32Type;
+use arrow_array::LargeStringArray;
+use arrow_array::types::UInt32Type;
+use arrow_buffer::ScalarBuffer;
 
 use crate::arrow_file::{ArrowFile, Lists, column, numbers32, numbers64};
 use crate::encoder::EncodedDocument;

@@ -12,10 +12,10 @@ use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
-use arrow::array::{ArrayRef, Int32Array, ListArray, RecordBatch, StructArray, UInt32Array, UInt64Array};
-use arrow::buffer::OffsetBuffer;
-use arrow::datatypes::{DataType, Fields, Schema, SchemaRef};
-use arrow::ipc::writer::FileWriter;
+use arrow_array::{ArrayRef, Int32Array, ListArray, RecordBatch, StructArray, UInt32Array, UInt64Array};
+use arrow_buffer::OffsetBuffer;
+use arrow_ipc::writer::FileWriter;
+use arrow_schema::{DataType, Fields, Schema, SchemaRef};
 
 use crate::arrow_file::{field, item_field, list_type};
 use crate::certificate::fill;

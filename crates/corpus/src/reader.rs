@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use arrow::array::{Array, ListArray, StructArray};
-use arrow::buffer::ScalarBuffer;
-use arrow::datatypes::{Int32Type, UInt32Type, UInt64Type};
+use arrow_array::types::{ArrowPrimitiveType, Int32Type, UInt32Type, UInt64Type};
+use arrow_array::{Array, ListArray, StructArray};
+use arrow_buffer::ScalarBuffer;
 
 use crate::arrow_file::{ArrowFile, Lists, column};
 use crate::error::{Error, Result};
@@ -140,12 +140,12 @@ impl StageReader {
     }
 }
 
-fn numbers<T: arrow::datatypes::ArrowPrimitiveType>(
+fn numbers<T: ArrowPrimitiveType>(
     pieces: &StructArray,
     index: usize,
     file: &ArrowFile,
 ) -> Result<ScalarBuffer<T::Native>> {
-    let column = pieces.column(index).as_any().downcast_ref::<arrow::array::PrimitiveArray<T>>();
+    let column = pieces.column(index).as_any().downcast_ref::<arrow_array::PrimitiveArray<T>>();
     let column = column.ok_or_else(|| Error::damaged(&file.path, "documents have another type"))?;
     Ok(column.values().clone())
 }

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::Write;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use common::{BYTES, Bench, Bytes};
 use flate2::write::GzEncoder;
 use palimpsest_corpus::{EncodedDocument, documents, texts};

@@ -111,6 +111,16 @@ impl CachedDecoder {
 
     /// Computes new tokens. The logits that are wanted, [rows, vocabulary], in order of the sequences and of their tokens.
     pub fn step(&self, sequences: &[NewTokens<'_>]) -> Result<Tensor> {
+        self.step_of(sequences, self.layers.len())
+    }
+
+    /// Takes as much memory beside the cache as such a step does, in the time of its first layer and the head: all layers are alike, and
+    /// none keeps anything for the next but its output.
+    pub fn try_step(&self, sequences: &[NewTokens<'_>]) -> Result<()> {
+        self.step_of(sequences, 1).map(drop)
+    }
+
+    fn step_of(&self, sequences: &[NewTokens<'_>], layers: usize) -> Result<Tensor> {
         no_grad(|| {
             let (config, device) = (&self.config, self.device);
             let mut spans = Vec::with_capacity(sequences.len());
@@ -136,7 +146,7 @@ impl CachedDecoder {
             };
             let ids = Tensor::f_from_slice(&ids)?.f_to(device)?;
             let mut x = embed(config, &ids, &self.weights.embedding)?;
-            for (weights, cache) in self.weights.layers.iter().zip(&self.layers) {
+            for (weights, cache) in self.weights.layers.iter().zip(&self.layers).take(layers) {
                 x = self.layer(&x, weights, cache, &turns, &spans)?;
             }
             if (rows.len() as i64) < x.size()[0] {

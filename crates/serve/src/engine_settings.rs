@@ -30,7 +30,7 @@ pub struct EngineSettings {
     /// Tokens that a request may have, prompt and output; default: as many as the model was trained on.
     #[arg(long, value_name = "TOKENS", value_parser = at_least_one)]
     pub max_context: Option<usize>,
-    /// Memory of the cache of keys and values, in MiB; default: half of what is left, at most what the requests can fill.
+    /// Memory of the cache of keys and values, in MiB; default: half of what is left, at most 4096 and what the requests can fill.
     #[arg(long, value_name = "MIB", value_parser = at_least_one)]
     pub cache_memory: Option<usize>,
     /// Give a request the same bits whatever is computed with it. Steps of few tokens take as long as those of 64.

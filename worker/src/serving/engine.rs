@@ -1,11 +1,11 @@
 //! `engine`: the process that computes, at a Unix socket.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use palimpsest_infer::{Grammars, Limits, Model};
-use palimpsest_model::{CachedDecoder, Decoder};
+use palimpsest_model::{CachedDecoder, Config, Decoder};
 use palimpsest_serve::EngineSettings;
 use palimpsest_train::{Error, Result};
 use palimpsest_vocab::Tokenizer;
@@ -18,6 +18,9 @@ use crate::device::{parse_device, set_threads};
 
 /// The share of the memory that is left which a cache takes where its size is not given.
 const SHARE: f64 = 0.5;
+
+/// What a cache takes at most where its size is not given: writing to more would make every start longer.
+const MOST: u64 = 4 << 30;
 
 /// What no cache takes: what else the process and its neighbours come to need.
 const RESERVE: u64 = 256 << 20;
@@ -42,14 +45,18 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
 
 fn serve(arguments: &Arguments) -> anyhow::Result<()> {
     let settings = &arguments.settings;
-    let tokenizer = Tokenizer::open(&settings.model)?;
-    let Ready { model, limits, compute } = load(settings)?;
-    let tokens = palimpsest_serve::token_bytes(&settings.model, model.vocabulary())?;
-    let end_ids = end_ids(&settings.model, &tokenizer)?;
+    let vocabulary = Config::read(&settings.model).map_err(Error::from)?.vocab_size as usize;
+    // What makes texts is read while the weights are.
+    let (ready, texts) = std::thread::scope(|scope| {
+        let texts = scope.spawn(|| texts(&settings.model, vocabulary));
+        (load(settings), texts.join())
+    });
+    let Ready { model, limits, compute } = ready?;
+    let (end_ids, grammars) = texts.map_err(|_| anyhow::anyhow!("the tokenizer cannot be read"))??;
     let served = palimpsest_serve::Served {
         device: settings.device.clone(),
         precision: if compute == Kind::Float { "float32" } else { "bfloat16" }.to_owned(),
-        grammars: Some(Arc::new(Grammars::new(tokens, &end_ids).map_err(|error| Error::User(error.to_string()))?)),
+        grammars: Some(Arc::new(grammars)),
         end_ids,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -64,6 +71,14 @@ fn serve(arguments: &Arguments) -> anyhow::Result<()> {
     let is_over = async { drop(is_over.await) };
     runtime.block_on(palimpsest_serve::serve_engine(model, limits, served, &arguments.socket, is_over))?;
     Ok(())
+}
+
+/// The ids that end a text, and what reads formats.
+fn texts(model: &Path, vocabulary: usize) -> anyhow::Result<(Vec<u32>, Grammars)> {
+    let end_ids = end_ids(model, &Tokenizer::open(model).map_err(Error::from)?)?;
+    let tokens = palimpsest_serve::token_bytes(model, vocabulary)?;
+    let grammars = Grammars::new(tokens, &end_ids).map_err(|error| Error::User(error.to_string()))?;
+    Ok((end_ids, grammars))
 }
 
 /// An engine's parts, ready to serve.
@@ -108,7 +123,7 @@ pub(crate) fn load(settings: &EngineSettings) -> Result<Ready> {
         context,
         reuses_prefixes: !settings.no_prefix_cache,
     };
-    // Computed once, so that what steps take is taken before the cache is.
+    // Once now, so that what steps take is taken before the cache is.
     let mut cached = CachedDecoder::new(decoder, compute, Served::blocks_of_largest_step(&limits))?;
     if settings.quantization.is_some() {
         cached = cached.quantized()?;
@@ -117,11 +132,11 @@ pub(crate) fn load(settings: &EngineSettings) -> Result<Ready> {
         cached = cached.deterministic();
     }
     let mut model = Served::new(cached);
-    model.take_largest_step(&limits)?;
+    model.try_largest_step(&limits)?;
     limits.blocks = cache_blocks(settings, &limits, block_bytes, device)?;
     model.resize(limits.blocks.max(Served::blocks_of_largest_step(&limits)))?;
     // And once more beside it: whatever comes later takes no more than this.
-    model.take_largest_step(&limits)?;
+    model.try_largest_step(&limits)?;
     Ok(Ready { model, limits, compute })
 }
 
@@ -132,7 +147,7 @@ fn cache_blocks(settings: &EngineSettings, limits: &Limits, block_bytes: u64, de
     let least = limits.context.min(limits.block_tokens * 4).div_ceil(limits.block_tokens) as u64;
     let bytes = match (settings.cache_memory, left) {
         (Some(mebibytes), _) => (mebibytes as u64) << 20,
-        (None, Some(left)) => (left.saturating_sub(RESERVE) as f64 * SHARE) as u64,
+        (None, Some(left)) => ((left.saturating_sub(RESERVE) as f64 * SHARE) as u64).min(MOST),
         (None, None) => {
             return Err(Error::User(
                 "--cache-memory: how much memory there is cannot be told here; name it".to_owned(),

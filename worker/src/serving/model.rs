@@ -28,14 +28,14 @@ impl Served {
         Ok(self.cached.resize(blocks)?)
     }
 
-    /// The blocks that [`Self::take_largest_step`] needs.
+    /// The blocks that [`Self::try_largest_step`] needs.
     pub(crate) fn blocks_of_largest_step(limits: &Limits) -> usize {
         let (first, last) = largest_step(limits);
         first.div_ceil(limits.block_tokens) + last.div_ceil(limits.block_tokens)
     }
 
-    /// Computes as large a step as the limits allow, on any tokens.
-    pub(crate) fn take_largest_step(&mut self, limits: &Limits) -> Result<()> {
+    /// Takes the memory of as large a step as the limits allow.
+    pub(crate) fn try_largest_step(&mut self, limits: &Limits) -> Result<()> {
         let (first, last) = largest_step(limits);
         let ids = vec![0; first.max(last)];
         let blocks: Vec<u32> = (0..Self::blocks_of_largest_step(limits) as u32).collect();
@@ -45,7 +45,8 @@ impl Served {
         if first > 0 {
             step.push(piece(first, of_first, palimpsest_model::Wanted::None));
         }
-        self.compute(&step)
+        self.logits.resize(last * self.cached.vocabulary(), 0.0);
+        Ok(self.cached.try_step(&step)?)
     }
 
     fn compute(&mut self, step: &[NewTokens<'_>]) -> Result<()> {

@@ -4,9 +4,9 @@ use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use arrow::array::{Array, LargeStringArray, RecordBatch};
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, Schema};
+use arrow_array::cast::AsArray;
+use arrow_array::{Array, LargeStringArray};
+use arrow_schema::{ArrowError, DataType, Schema};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 
@@ -49,7 +49,7 @@ impl Rows {
         counter: &Arc<AtomicU64>,
     ) -> Result<Option<ChunkContent>> {
         let Some(batch) = self.reader.next() else { return Ok(None) };
-        let unreadable = |error: arrow::error::ArrowError| Error::Record {
+        let unreadable = |error: ArrowError| Error::Record {
             place: source.place(file, 0),
             problem: RecordProblem::NotParquet(error.to_string()),
         };
@@ -59,9 +59,9 @@ impl Rows {
         let share = |rows: u64| (u128::from(self.bytes) * u128::from(rows) / u128::from(self.rows.max(1))) as u64;
         counter.fetch_add(share(self.next_row - 1) - share(first - 1), Ordering::Relaxed);
 
-        let text = strings(&batch, &source.fields.text).map_err(unreadable)?;
-        let prompt = strings(&batch, &source.fields.prompt).map_err(unreadable)?;
-        let category = strings(&batch, &source.fields.category).map_err(unreadable)?;
+        let column = |name: &str| batch.column_by_name(name).map(|column| strings(column));
+        let fields = &source.fields;
+        let (text, prompt, category) = (column(&fields.text), column(&fields.prompt), column(&fields.category));
         let get = |column: &Option<LargeStringArray>, row: usize| {
             column.as_ref().filter(|column| column.is_valid(row)).map(|column| column.value(row).to_owned())
         };
@@ -106,8 +106,49 @@ fn is_text(data_type: &DataType) -> bool {
     }
 }
 
-fn strings(batch: &RecordBatch, name: &str) -> Result<Option<LargeStringArray>, arrow::error::ArrowError> {
-    let Some(column) = batch.column_by_name(name) else { return Ok(None) };
-    let column = cast(column, &DataType::LargeUtf8)?;
-    Ok(column.as_any().downcast_ref::<LargeStringArray>().cloned())
+/// The texts of a column that [`is_text`].
+fn strings(column: &dyn Array) -> LargeStringArray {
+    match column.data_type() {
+        DataType::Utf8 => column.as_string::<i32>().iter().collect(),
+        DataType::LargeUtf8 => column.as_string::<i64>().clone(),
+        DataType::Utf8View => column.as_string_view().iter().collect(),
+        DataType::Dictionary(..) => {
+            let dictionary = column.as_any_dictionary();
+            let values = strings(dictionary.values().as_ref());
+            if values.is_empty() {
+                return LargeStringArray::new_null(column.len());
+            }
+            let keys = dictionary.normalized_keys().into_iter().enumerate();
+            keys.map(|(row, key)| (column.is_valid(row) && values.is_valid(key)).then(|| values.value(key))).collect()
+        }
+        _ => LargeStringArray::new_null(column.len()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::types::Int8Type;
+    use arrow_array::{DictionaryArray, NullArray, StringArray, StringViewArray};
+
+    use super::*;
+
+    #[test]
+    fn text_is_read_however_it_is_kept() {
+        let texts = [Some("a"), None, Some("b"), Some("a")];
+        let expected = LargeStringArray::from_iter(texts);
+        let columns: [&dyn Array; 4] = [
+            &expected,
+            &StringArray::from_iter(texts),
+            &StringViewArray::from_iter(texts),
+            &DictionaryArray::<Int8Type>::from_iter(texts),
+        ];
+        for column in columns {
+            assert!(is_text(column.data_type()));
+            assert_eq!(strings(column), expected, "{}", column.data_type());
+        }
+        let nothing = DictionaryArray::<Int8Type>::from_iter([None::<&str>; 4]);
+        for column in [&NullArray::new(4) as &dyn Array, &nothing] {
+            assert_eq!(strings(column), LargeStringArray::new_null(4));
+        }
+    }
 }

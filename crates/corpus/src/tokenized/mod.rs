@@ -14,8 +14,9 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
-use arrow::array::{Array, StringArray};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt32Type};
+use arrow_array::types::UInt32Type;
+use arrow_array::{Array, StringArray};
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 
 use crate::arrow_file::{ArrowFile, Lists, column, field, list_type, numbers32, numbers64};
@@ -199,8 +200,8 @@ pub(crate) struct Origins {
 
 struct OriginBatch {
     first_document: u64,
-    files: arrow::buffer::ScalarBuffer<u32>,
-    records: arrow::buffer::ScalarBuffer<u64>,
+    files: arrow_buffer::ScalarBuffer<u32>,
+    records: arrow_buffer::ScalarBuffer<u64>,
     categories: StringArray,
     ids: Lists<UInt32Type>,
 }

@@ -5,10 +5,10 @@ use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, LargeStringArray, ListArray, RecordBatch, StringArray, UInt32Array, UInt64Array};
-use arrow::buffer::OffsetBuffer;
-use arrow::datatypes::{DataType, SchemaRef};
-use arrow::ipc::writer::FileWriter;
+use arrow_array::{ArrayRef, LargeStringArray, ListArray, RecordBatch, StringArray, UInt32Array, UInt64Array};
+use arrow_buffer::OffsetBuffer;
+use arrow_ipc::writer::FileWriter;
+use arrow_schema::{DataType, SchemaRef};
 
 use crate::arrow_file::item_field;
 use crate::error::{Error, Result};
@@ -108,9 +108,9 @@ impl DocumentWriter {
 }
 
 /// The error of writing an Arrow file: the file system's, where it was that.
-pub(crate) fn write_error(path: &Path, error: arrow::error::ArrowError) -> Error {
+pub(crate) fn write_error(path: &Path, error: arrow_schema::ArrowError) -> Error {
     let source = match error {
-        arrow::error::ArrowError::IoError(_, source) => source,
+        arrow_schema::ArrowError::IoError(_, source) => source,
         other => std::io::Error::other(other.to_string()),
     };
     Error::io("write", path)(source)
