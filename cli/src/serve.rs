@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use palimpsest_serve::{Config, EngineProcess, EngineSettings, RestartPolicy, Server, ServerLimits, TlsFiles};
+use palimpsest_serve::{Config, EngineProcess, EngineSettings, Listening, RestartPolicy, ServerLimits, TlsFiles};
 use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -57,8 +57,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
 }
 
 async fn serve(arguments: &Arguments) -> Result<()> {
-    // Listens first: what is wrong with a port or a file is told before a model is loaded.
-    let server = Server::bind(arguments.config()).await?;
+    // What is wrong with a port or a small file is told before a model is loaded.
+    let listening = Listening::new(arguments.config())?;
     let mut command = Command::new(worker::binary()?);
     command.arg("engine").args(arguments.engine.words());
     // An idle thread of OpenMP that spins takes the core from the server, and from whatever else runs on the machine.
@@ -70,6 +70,8 @@ async fn serve(arguments: &Arguments) -> Result<()> {
         command.env("THP_MEM_ALLOC_ENABLE", "1");
     }
     let engine = EngineProcess::start(command, RestartPolicy::default())?;
+    // Read while the engine reads its weights.
+    let server = listening.read_model()?;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let end = async move {
         tokio::select! {

@@ -40,9 +40,9 @@ mod tls;
 
 pub use config::{Config, ServerLimits, TlsFiles};
 pub use engine_process::{EngineProcess, RestartPolicy};
-pub use engine_service::{Served, parent_gone, serve_engine};
+pub use engine_service::{Formats, Served, parent_gone, serve_engine};
 pub use engine_settings::EngineSettings;
 pub use error::{Error, Result};
 pub use link::EngineLink;
-pub use server::{Server, serve};
+pub use server::{Listening, Server, serve};
 pub use text::token_bytes;

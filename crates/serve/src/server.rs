@@ -65,16 +65,44 @@ pub async fn serve(config: Config, engine: EngineLink, shutdown: impl Future<Out
     Server::bind(config).await?.run(engine, shutdown).await
 }
 
-impl Server {
-    /// Reads what the configuration names, and listens.
-    pub async fn bind(config: Config) -> Result<Self> {
+/// What listens already, and knows its keys and certificates, but not its model yet.
+pub struct Listening {
+    config: Config,
+    keys: ApiKeys,
+    certificate: Option<Certificate>,
+    http: TcpListener,
+    grpc: Option<TcpListener>,
+}
+
+impl std::fmt::Debug for Listening {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Listening").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl Listening {
+    /// Reads the small files that the configuration names, and listens.
+    pub fn new(config: Config) -> Result<Self> {
         config.validate()?;
         let keys = config.api_keys.as_deref().map(ApiKeys::read).transpose()?.unwrap_or_default();
         let certificate = config.tls.as_ref().map(Certificate::read).transpose()?;
-        let model = ServedModel::open(&config)?;
         let http = listen(config.http_address)?;
         let grpc = config.grpc_address.map(listen).transpose()?;
-        Ok(Self { config, model, keys, certificate, http, grpc })
+        Ok(Self { config, keys, certificate, http, grpc })
+    }
+
+    /// Reads the model's tokenizer and template, which takes a good part of a second.
+    pub fn read_model(self) -> Result<Server> {
+        let Self { config, keys, certificate, http, grpc } = self;
+        let model = ServedModel::open(&config)?;
+        Ok(Server { config, model, keys, certificate, http, grpc })
+    }
+}
+
+impl Server {
+    /// Reads what the configuration names, and listens.
+    pub async fn bind(config: Config) -> Result<Self> {
+        Listening::new(config)?.read_model()
     }
 
     /// Where HTTP is served, by the port that the system has chosen.

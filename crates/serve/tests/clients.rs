@@ -17,6 +17,7 @@ async fn python() -> Option<PathBuf> {
     let found = Command::new(&python).args(["-c", "import openai"]).output().await;
     let is_there = found.is_ok_and(|output| output.status.success());
     if !is_there {
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "{} has no package openai", python.display());
         println!("skipped: {} has no package openai", python.display());
     }
     is_there.then_some(python)
@@ -46,6 +47,7 @@ async fn curl_needs_no_more_than_the_page_says() {
     let asked =
         Command::new("curl").args(["-sSN", "-H", "authorization: Bearer secret", "-d", body, &url]).output().await;
     let Ok(output) = asked else {
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "there is no curl");
         println!("skipped: there is no curl");
         return;
     };

@@ -1,12 +1,11 @@
 //! `engine`: the process that computes, at a Unix socket.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use palimpsest_infer::{Grammars, Limits, Model};
-use palimpsest_model::{CachedDecoder, Config, Decoder};
-use palimpsest_serve::EngineSettings;
+use palimpsest_model::{CachedDecoder, Decoder};
+use palimpsest_serve::{EngineSettings, Formats};
 use palimpsest_train::{Error, Result};
 use palimpsest_vocab::Tokenizer;
 use tch::{Device, Kind};
@@ -45,18 +44,19 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
 
 fn serve(arguments: &Arguments) -> anyhow::Result<()> {
     let settings = &arguments.settings;
-    let vocabulary = Config::read(&settings.model).map_err(Error::from)?.vocab_size as usize;
-    // What makes texts is read while the weights are.
-    let (ready, texts) = std::thread::scope(|scope| {
-        let texts = scope.spawn(|| texts(&settings.model, vocabulary));
-        (load(settings), texts.join())
+    // The tokenizer is read while the weights are, and what reads formats is made while requests are served.
+    let (ready, end_ids) = std::thread::scope(|scope| {
+        let end_ids = scope.spawn(|| end_ids(&settings.model, &Tokenizer::open(&settings.model)?));
+        (load(settings), end_ids.join())
     });
     let Ready { model, limits, compute } = ready?;
-    let (end_ids, grammars) = texts.map_err(|_| anyhow::anyhow!("the tokenizer cannot be read"))??;
+    let end_ids = end_ids.map_err(|_| anyhow::anyhow!("the tokenizer cannot be read"))??;
+    let (folder, vocabulary, ends) = (settings.model.clone(), model.vocabulary(), end_ids.clone());
+    let tokens = move || palimpsest_serve::token_bytes(&folder, vocabulary).unwrap_or_default();
     let served = palimpsest_serve::Served {
         device: settings.device.clone(),
         precision: if compute == Kind::Float { "float32" } else { "bfloat16" }.to_owned(),
-        grammars: Some(Arc::new(grammars)),
+        formats: Some(Formats::made_by(move || Grammars::new(tokens(), &ends))),
         end_ids,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -71,14 +71,6 @@ fn serve(arguments: &Arguments) -> anyhow::Result<()> {
     let is_over = async { drop(is_over.await) };
     runtime.block_on(palimpsest_serve::serve_engine(model, limits, served, &arguments.socket, is_over))?;
     Ok(())
-}
-
-/// The ids that end a text, and what reads formats.
-fn texts(model: &Path, vocabulary: usize) -> anyhow::Result<(Vec<u32>, Grammars)> {
-    let end_ids = end_ids(model, &Tokenizer::open(model).map_err(Error::from)?)?;
-    let tokens = palimpsest_serve::token_bytes(model, vocabulary)?;
-    let grammars = Grammars::new(tokens, &end_ids).map_err(|error| Error::User(error.to_string()))?;
-    Ok((end_ids, grammars))
 }
 
 /// An engine's parts, ready to serve.

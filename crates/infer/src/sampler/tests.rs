@@ -14,6 +14,11 @@ fn references(count: usize) -> Option<String> {
     let python = std::env::var_os("PALIMPSEST_CACHE").map_or_else(default, PathBuf::from).join("venv/bin/python");
     if !python.exists() {
         assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "there is no {}", python.display());
+        assert!(
+            std::env::var("CI").as_deref() != Ok("true"),
+            "there is no {}: scripts/parity-venv.sh makes it",
+            python.display()
+        );
         println!("skipped: there is no {}: scripts/parity-venv.sh makes it", python.display());
         return None;
     }

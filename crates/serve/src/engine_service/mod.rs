@@ -8,6 +8,7 @@
 //! ```
 
 mod driver;
+mod formats;
 mod outlet;
 mod service;
 mod snapshot;
@@ -18,7 +19,7 @@ use std::fmt::Display;
 use std::path::Path;
 use std::sync::Arc;
 
-use palimpsest_infer::{Engine, Grammars, Limits, Model};
+use palimpsest_infer::{Engine, Limits, Model};
 use palimpsest_proto::inference::inference_server::InferenceServer;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixListener;
@@ -28,6 +29,7 @@ use tonic::transport::Server;
 
 use crate::error::{Error, Result};
 use driver::Driver;
+pub use formats::Formats;
 use service::Service;
 use snapshot::Snapshot;
 use timed::Timed;
@@ -52,7 +54,7 @@ pub struct Served {
     pub end_ids: Vec<u32>,
     /// What its tokens mean, so that outputs can follow formats; absent: they cannot. [`token_bytes`](crate::token_bytes) says it of
     /// a model's folder.
-    pub grammars: Option<Arc<Grammars>>,
+    pub formats: Option<Formats>,
 }
 
 /// Serves a model at a Unix socket, within `limits`, until `shutdown` is there or the model fails. Requests that are under way at
@@ -73,10 +75,7 @@ where
     let vocabulary = timed.vocabulary();
     let snapshot = Arc::new(Snapshot::new(&served, &limits, vocabulary, model_time));
     let (submit, submissions) = mpsc::channel(SUBMISSIONS);
-    let mut engine = Engine::new(timed, limits);
-    if let Some(grammars) = &served.grammars {
-        engine = engine.with_grammars(Arc::clone(grammars));
-    }
+    let engine = Engine::new(timed, limits);
     let driver = Driver::new(engine, submissions, Arc::clone(&snapshot));
     let (ended, end) = oneshot::channel();
     let thread = std::thread::Builder::new().name("engine".to_owned());

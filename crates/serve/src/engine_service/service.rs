@@ -48,8 +48,8 @@ impl Service {
     /// What the output has to follow. A large format takes a while to read, which the engine's thread has no time for; and nobody reads it
     /// for a request that would not be taken.
     async fn constraint(&self, task: &Task) -> Result<Option<Constraint>, Status> {
-        let (Some(format), Some(grammars)) = (&task.format, &self.served.grammars) else { return Ok(None) };
-        if let Some(known) = grammars.known(format) {
+        let (Some(format), Some(formats)) = (&task.format, &self.served.formats) else { return Ok(None) };
+        if let Some(known) = formats.known(format) {
             return Ok(Some(known));
         }
         let full = || Status::resource_exhausted("as many requests wait as may; try again later");
@@ -57,8 +57,8 @@ impl Service {
             return Err(full());
         }
         let _place = self.unread.try_acquire().map_err(|_| full())?;
-        let (format, grammars) = (format.clone(), Arc::clone(grammars));
-        let read = self.readers.run(move || grammars.constraint(&format)).await;
+        let (format, formats) = (format.clone(), formats.clone());
+        let read = self.readers.run(move || formats.constraint(&format)).await;
         let constraint = read.ok_or_else(|| Status::internal("the format cannot be read"))?;
         constraint.map(Some).map_err(|error| status_of(&error))
     }

@@ -4,11 +4,10 @@
 #![allow(dead_code, reason = "each test uses a part")]
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use palimpsest_infer::{Grammars, Limits, Model, Work};
-use palimpsest_serve::Served;
+use palimpsest_serve::{Formats, Served};
 use serde_json::json;
 
 /// Tokens that stand for no bytes; the bytes follow.
@@ -95,7 +94,7 @@ pub(crate) fn mk_served() -> Served {
         device: "cpu".to_owned(),
         precision: "arithmetic".to_owned(),
         end_ids: vec![END],
-        grammars: Some(Arc::new(grammars)),
+        formats: Some(Formats::of(grammars)),
     }
 }
 

@@ -15,6 +15,7 @@ fn python() -> Option<PathBuf> {
     let python = cache.join("venv/bin/python");
     assert!(python.exists() || std::env::var("CI").as_deref() != Ok("true"), "no {}", python.display());
     if !python.exists() {
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "{} is absent", python.display());
         println!("skipped: {} is absent", python.display());
     }
     python.exists().then_some(python)
