@@ -46,7 +46,7 @@ test: inputs lint build
 	cargo test --workspace
 	scripts/cuda-check.sh
 
-inputs:
+inputs: setup
 	scripts/test-data.sh
 	scripts/parity-venv.sh
 	scripts/smollm2.sh

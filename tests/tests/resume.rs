@@ -3,7 +3,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
 use palimpsest_tests::{
     ONE_THREAD, SMALL_JOB, palimpsest, read_json, read_json_lines, run, signal, succeed, write_job,
