@@ -5,8 +5,9 @@
  * KILL_PLAN  a folder of files 0, 1, 2, ...: each process that counts takes the next of them, by making it vanish; it
  *            holds how many fsyncs are survived, and what happens at the next: it is killed ("rank"), or with its agent
  *            and the command line ("all"), or its agent is ("agent"), which it does not outlive, or the command line
- *            is ("command"), or its thread stands still for ever ("hang"), or all of it until it is woken ("stop"). What was about to be synced is told in the
- *            file of the turn, by its path. A process that comes to its end writes their number to the file "syncs".
+ *            is ("command"), or its thread stands still for ever ("hang"), or all of it until it is woken ("stop"). A third
+ *            word: only fsyncs of what a path that ends so names count. What was about to be synced is told in the file of
+ *            the turn, by its path. A process that comes to its end writes the number of its fsyncs to the file "syncs".
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -20,6 +21,7 @@
 static long due = -1;
 static long syncs = 0;
 static char how[16] = "";
+static char where[256] = "";
 static char taken[4200] = "";
 
 static int counts(void) {
@@ -45,7 +47,7 @@ __attribute__((constructor)) static void take_turn(void) {
     snprintf(taken, sizeof taken, "%s.%d", path, (int)getpid());
     if (rename(path, taken) != 0) continue;
     FILE* file = fopen(taken, "r");
-    if (file != NULL && fscanf(file, "%ld %15s", &due, how) < 1) due = -1;
+    if (file != NULL && fscanf(file, "%ld %15s %255s", &due, how, where) < 1) due = -1;
     if (file != NULL) fclose(file);
     return;
   }
@@ -73,13 +75,21 @@ static pid_t parent_of(pid_t process) {
   return parent;
 }
 
-static void tell_where(int fd) {
-  char link[64], path[4096];
+static void path_of(int fd, char path[4096]) {
+  char link[64];
   snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-  ssize_t length = readlink(link, path, sizeof path - 1);
-  FILE* file = length < 0 ? NULL : fopen(taken, "w");
+  ssize_t length = readlink(link, path, 4095);
+  path[length < 0 ? 0 : length] = 0;
+}
+
+static int is_meant(const char* path) {
+  size_t length = strlen(path), end = strlen(where);
+  return length >= end && strcmp(path + length - end, where) == 0;
+}
+
+static void tell_where(const char* path) {
+  FILE* file = fopen(taken, "w");
   if (file == NULL) return;
-  path[length] = 0;
   fprintf(file, "%s\n", path);
   fclose(file);
 }
@@ -103,8 +113,10 @@ int fsync(int fd) {
   static int (*real)(int) = NULL;
   if (real == NULL) real = (int (*)(int))dlsym(RTLD_NEXT, "fsync");
   __sync_fetch_and_add(&syncs, 1);
-  if (due >= 0 && __sync_fetch_and_sub(&due, 1) == 0) {
-    tell_where(fd);
+  char path[4096];
+  if (due >= 0) path_of(fd, path);
+  if (due >= 0 && is_meant(path) && __sync_fetch_and_sub(&due, 1) == 0) {
+    tell_where(path);
     come_to_harm();
   }
   return real(fd);

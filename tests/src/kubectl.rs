@@ -67,6 +67,12 @@ impl Kubectl {
         ended
     }
 
+    /// Waits until the server serves all resources that it was given. `kubectl wait` fails where there are no conditions yet.
+    pub fn wait_for_resources(&self) {
+        let established = ["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"];
+        crate::wait_until("the resources", || self.kubectl(&established).code == Some(0));
+    }
+
     /// Gives `kubectl ARGUMENTS -f -` the documents on its standard input.
     pub fn kubectl_with_input(&self, arguments: &[&str], yaml: &str) -> Ended {
         let fail = |error: std::io::Error| -> Child { panic!("kubectl {arguments:?}: {error}") };

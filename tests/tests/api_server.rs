@@ -51,7 +51,7 @@ fn two_servers_side_by_side_hold_objects_of_their_own_and_judge_rules() {
         (one.join().unwrap(), other.join().unwrap())
     });
     one.apply(CARDS);
-    one.kubectl_succeed(&["wait", "--for=condition=Established", "crd/cards.example.com", "--timeout=30s"]);
+    one.wait_for_resources();
     one.apply(&card("ace", 1));
     let refused = one.kubectl_with_input(&["apply", "--server-side"], &card("joker", 14));
     assert_ne!(refused.code, Some(0));

@@ -46,8 +46,11 @@ fn the_demo_shows_its_point() {
         output
     };
     let base = run("english-base", None, &[300_000]).join("model");
-    let taught = run("chinese-extension", Some(&base), &[250_000, 60_000]);
-    let control = run("no-replay", Some(&base), &[250_000]);
+    // Each with one thread.
+    let (taught, control) = std::thread::scope(|scope| {
+        let control = scope.spawn(|| run("no-replay", Some(&base), &[250_000]));
+        (run("chinese-extension", Some(&base), &[250_000, 60_000]), control.join().unwrap())
+    });
 
     let (chinese, english) = (rise(&taught, "zh"), rise(&taught, "en"));
     let forgotten = rise(&control, "en");

@@ -144,7 +144,10 @@ fn a_job_killed_at_any_write_goes_on_to_the_same_bits() {
         let kills = ["rank", "all", "agent", "command"][number % 4];
         places.extend(check(&[format!("{} {kills}", syncs - before_the_end)]));
     }
-    assert_eq!(places.len(), 40);
+    for kill in ["1 rank /checkpoints", "3 all /checkpoints", "4 agent /checkpoints"] {
+        places.extend(check(&[kill.to_owned()]));
+    }
+    assert_eq!(places.len(), 43);
     let count = |matches: &dyn Fn(&str) -> bool| places.iter().filter(|place| matches(place)).count();
     let of_checkpoint = |place: &str| place.starts_with("/checkpoints/.step-");
     for (what, kills) in [

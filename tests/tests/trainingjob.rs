@@ -12,7 +12,7 @@ fn start() -> ApiServer {
     let server = ApiServer::start();
     let definitions = repository().join("deploy/crds");
     server.kubectl_succeed(&["apply", "-f", definitions.to_str().unwrap()]);
-    server.kubectl_succeed(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"]);
+    server.wait_for_resources();
     server
 }
 

@@ -30,10 +30,7 @@ impl<'w> Kueue<'w> {
             let file = format!("{folder}/kueue.x-k8s.io_{kind}.yaml");
             world.server().kubectl_succeed(&["apply", "--server-side", "-f", &file]);
         }
-        let established = ["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"];
-        while world.server().kubectl(&established).code != Some(0) {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        world.server().wait_for_resources();
         Self { world }
     }
 

@@ -74,11 +74,7 @@ impl World {
 
     /// With a server on which the operator is installed in a namespace.
     async fn of(server: ApiServer, namespace: &str) -> Self {
-        // `kubectl wait` fails where there are no conditions yet.
-        let established = ["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"];
-        while server.kubectl(&established).code != Some(0) {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        server.wait_for_resources();
         let client = client_of(&server.kubeconfig(), true).await;
         let accounts: Api<ServiceAccount> = Api::default_namespaced(client.clone());
         let account = ServiceAccount {
