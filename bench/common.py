@@ -55,9 +55,12 @@ class Side:
             sys.exit(f"{self.name} ended with code {self.process.wait()}; its own words are above")
         return line
 
+    def ask(self, line):
+        self.process.stdin.write(f"{line}\n")
+        return json.loads(self._line())
+
     def turn(self, repetitions):
-        self.process.stdin.write(f"{repetitions}\n")
-        self.turns.append(json.loads(self._line()))
+        self.turns.append(self.ask(repetitions))
 
     def close(self):
         self.process.stdin.close()

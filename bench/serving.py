@@ -16,7 +16,7 @@ from pathlib import Path
 
 import httpx2 as httpx
 
-from common import ENVIRONMENT, PALIMPSEST, ROOT
+from common import ENVIRONMENT, PALIMPSEST, ROOT, Side
 from generation import MODEL
 
 VOCABULARY = 49_152
@@ -131,31 +131,15 @@ class Llama(Endpoint):
         return event.get("tokens_predicted") if event.get("stop") else None
 
 
-class Transformers:
+class Transformers(Side):
     """transformers in a process of its own: static batches in order of arrival, or its continuous batching."""
 
     def __init__(self, threads, kind):
-        self.name = f"transformers, {kind}"
-        script = Path(__file__).with_name("serving_peer.py")
-        self.process = subprocess.Popen(
-            [sys.executable, script, kind, MODEL, str(threads)], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            env={**os.environ, **ENVIRONMENT, "OMP_NUM_THREADS": str(threads)})
-        self._line()
-
-    def _line(self):
-        line = self.process.stdout.readline()
-        if not line:
-            sys.exit(f"{self.name} ended with code {self.process.wait()}; its own words are above")
-        return line
-
-    def close(self):
-        self.process.stdin.close()
-        self.process.wait()
+        command = [sys.executable, Path(__file__).with_name("serving_peer.py"), kind, MODEL, threads]
+        super().__init__(f"transformers, {kind}", command, {**ENVIRONMENT, "OMP_NUM_THREADS": str(threads)})
 
     def serve(self, load):
-        self.process.stdin.write(json.dumps(load) + "\n")
-        self.process.stdin.flush()
-        answer = json.loads(self._line())
+        answer = self.ask(json.dumps(load))
         return answer["answers"], answer["seconds"]
 
 

@@ -60,6 +60,17 @@ impl Bench {
         };
         assert_eq!(losses(&self.output), losses(&undisturbed));
     }
+
+    /// Starts a run and kills its command line at a step; gives its agent and its rank, which go on.
+    fn orphans_at(&self, step: usize) -> (u32, u32) {
+        let mut child = self.start();
+        self.wait_for_step(step);
+        let agent = self.agent();
+        let rank = children(agent)[0];
+        child.kill().unwrap();
+        child.wait().unwrap();
+        (agent, rank)
+    }
 }
 
 fn end_of(child: Child) -> String {
@@ -118,12 +129,7 @@ fn a_rank_that_hangs_is_killed_and_started_again() {
 #[test]
 fn training_goes_on_without_its_command_line_and_the_next_one_takes_over() {
     let bench = Bench::new();
-    let mut child = bench.start();
-    bench.wait_for_step(3);
-    let agent = bench.agent();
-    let rank = children(agent)[0];
-    child.kill().unwrap();
-    child.wait().unwrap();
+    let (agent, rank) = bench.orphans_at(3);
     bench.wait_for_step(bench.steps() + 5);
     let next = bench.start();
     let told = end_of(next);
@@ -136,12 +142,7 @@ fn training_goes_on_without_its_command_line_and_the_next_one_takes_over() {
 #[test]
 fn a_rank_that_crashes_without_its_command_line_is_started_again_by_the_next() {
     let bench = Bench::new();
-    let mut child = bench.start();
-    bench.wait_for_step(6);
-    let agent = bench.agent();
-    let rank = children(agent)[0];
-    child.kill().unwrap();
-    child.wait().unwrap();
+    let (agent, rank) = bench.orphans_at(6);
     signal(rank, "KILL");
     while is_alive(rank) {
         std::thread::sleep(Duration::from_millis(5));

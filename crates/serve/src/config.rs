@@ -159,12 +159,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        settings: EngineSettings,
-    }
+    use crate::engine_settings::tests::Line;
 
     #[test]
     fn a_server_takes_what_its_engine_lets_wait() {

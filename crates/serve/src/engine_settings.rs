@@ -86,15 +86,16 @@ fn at_least_one(text: &str) -> Result<usize, String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use clap::Parser;
 
     use super::*;
 
+    /// A command line that has these settings alone.
     #[derive(Parser)]
-    struct Line {
+    pub(crate) struct Line {
         #[command(flatten)]
-        settings: EngineSettings,
+        pub(crate) settings: EngineSettings,
     }
 
     #[test]

@@ -45,18 +45,21 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
 fn serve(arguments: &Arguments) -> anyhow::Result<()> {
     let settings = &arguments.settings;
     // The tokenizer is read while the weights are, and what reads formats is made while requests are served.
-    let (ready, end_ids) = std::thread::scope(|scope| {
-        let end_ids = scope.spawn(|| end_ids(&settings.model, &Tokenizer::open(&settings.model)?));
-        (load(settings), end_ids.join())
+    let (ready, texts) = std::thread::scope(|scope| {
+        let texts = scope.spawn(|| -> anyhow::Result<_> {
+            let tokenizer = Tokenizer::open(&settings.model).map_err(Error::from)?;
+            let end_ids = end_ids(&settings.model, &tokenizer)?;
+            Ok((end_ids, palimpsest_serve::token_bytes(&settings.model, tokenizer)?))
+        });
+        (load(settings), texts.join())
     });
     let Ready { model, limits, compute } = ready?;
-    let end_ids = end_ids.map_err(|_| anyhow::anyhow!("the tokenizer cannot be read"))??;
-    let (folder, vocabulary, ends) = (settings.model.clone(), model.vocabulary(), end_ids.clone());
-    let tokens = move || palimpsest_serve::token_bytes(&folder, vocabulary).unwrap_or_default();
+    let (end_ids, tokens) = texts.map_err(|_| anyhow::anyhow!("the tokenizer cannot be read"))??;
+    let (vocabulary, ends) = (model.vocabulary(), end_ids.clone());
     let served = palimpsest_serve::Served {
         device: settings.device.clone(),
         precision: if compute == Kind::Float { "float32" } else { "bfloat16" }.to_owned(),
-        formats: Some(Formats::made_by(move || Grammars::new(tokens(), &ends))),
+        formats: Some(Formats::made_by(move || Grammars::new(tokens(vocabulary), &ends))),
         end_ids,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -52,17 +52,20 @@ impl TokenTexts {
     }
 }
 
-/// The bytes that each token of a model's folder adds to a text, by its id, up to `vocabulary`: what
-/// [`Grammars`](palimpsest_infer::Grammars) are made of. Those that stand for no text, and those that there are not, have none.
-pub fn token_bytes(folder: &Path, vocabulary: usize) -> Result<Vec<Vec<u8>>> {
-    let tokenizer = Arc::new(Tokenizer::open(folder)?);
+/// What gives the bytes that each token adds to a text, by its id, up to a vocabulary's size: what
+/// [`Grammars`](palimpsest_infer::Grammars) are made of. The tokenizer is that of a model's folder, of which the rest is read here; the bytes of
+/// all tokens take longer. Those that stand for no text, and those that there are not, have none.
+pub fn token_bytes(folder: &Path, tokenizer: Tokenizer) -> Result<impl FnOnce(usize) -> Vec<Vec<u8>> + Send + use<>> {
+    let tokenizer = Arc::new(tokenizer);
     let special = Arc::new(SpecialTokens::read(folder, &tokenizer)?);
-    let texts = TokenTexts::new(Arc::clone(&tokenizer), Arc::clone(&special), false);
-    let bytes_of = |id: usize| match u32::try_from(id) {
-        Ok(id) if id < tokenizer.vocabulary_size() as u32 && special.text_of(id).is_none() => texts.of(id).bytes,
-        _ => Vec::new(),
-    };
-    Ok((0..vocabulary).map(bytes_of).collect())
+    Ok(move |vocabulary| {
+        let texts = TokenTexts::new(Arc::clone(&tokenizer), Arc::clone(&special), false);
+        let bytes_of = |id: usize| match u32::try_from(id) {
+            Ok(id) if id < tokenizer.vocabulary_size() as u32 && special.text_of(id).is_none() => texts.of(id).bytes,
+            _ => Vec::new(),
+        };
+        (0..vocabulary).map(bytes_of).collect()
+    })
 }
 
 /// The bytes of a piece written `<0xE4>`, or in the characters by which byte-level vocabularies write bytes.
